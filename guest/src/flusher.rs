@@ -1,0 +1,287 @@
+//! A turn: completions first, then a page, with policies and checkpoints at the ends of groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{Channel, Message, Service};
+use crate::contract::*;
+
+/// The state of one pchannel's flusher.
+///
+/// ```
+/// # use tidegate_flusher::{Flusher, contract::Config};
+/// let config = Config {
+///     pchannel: "by-dev-rootcoord-dml_0".into(), term: 1, insert_bytes_max: 16 << 20, delete_bytes_max: 16 << 20,
+///     sync_period_ms: 600_000, report_period_ms: 60_000, reports_max: 128, idle_tick_ms: 1_000, page_max: 256,
+/// };
+/// let fresh = Flusher::new(config.clone());
+/// assert_eq!(Flusher::restore(config, &fresh.snapshot()).unwrap(), fresh);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flusher {
+    pub(crate) config: Config,
+    pub(crate) state: State,
+    /// Sections of a newer version's snapshot, carried verbatim.
+    pub(crate) foreign_sections: Vec<crate::snapshot::Section>,
+}
+
+/// What a snapshot carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub stage: Stage,
+    /// By index.
+    pub channels: BTreeMap<ChannelIndex, Channel>,
+    /// Event time at which something is to be done.
+    pub timers: BTreeSet<(u64, ChannelIndex, Timer)>,
+    /// Stored checkpoint of every attached channel: the first is what holds the consume checkpoint (CK-3).
+    pub stored: BTreeSet<(Ordinal, ChannelIndex)>,
+    /// Channels whose report waits for a turn with room.
+    pub reports: BTreeSet<ChannelIndex>,
+    /// Channels with a flush that waits.
+    pub flush_waits: BTreeSet<ChannelIndex>,
+    /// Channels with a batch that is full and ends with its group.
+    pub full: BTreeSet<(ChannelIndex, Timer)>,
+    /// Channels with a run of filtered messages that was not handed to the host.
+    pub filter_runs: BTreeSet<ChannelIndex>,
+    /// The last message of the last whole group.
+    pub group_end: Ordinal,
+    /// Tick of the last dispatched message.
+    pub tick: u64,
+    /// The consume checkpoint that was saved, and the one being saved.
+    pub consumed: Ordinal,
+    pub consuming: Option<Ordinal>,
+    pub counts: Counts,
+}
+
+/// How far the flusher has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    #[default]
+    New,
+    /// Waiting for the list of channels.
+    Listing,
+    /// Waiting for so many recovery answers and appended Flush messages.
+    Recovering(usize),
+    /// Waiting for the scan.
+    Opening,
+    Working,
+    /// An AlterWAL message was met: nothing more is read.
+    Sealing(Ordinal),
+    LogMoved,
+}
+
+/// What a point in event time is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Timer {
+    Segment(i64),
+    Deletes(i64),
+    Report,
+}
+
+impl Flusher {
+    /// Begins from nothing: the first turn asks the coordinator.
+    pub fn new(config: Config) -> Self {
+        Self { config, state: State::default(), foreign_sections: Vec::new() }
+    }
+
+    /// Takes completions and messages, records intents. `pressure` is the number of staged bytes that the host wants written soon.
+    pub fn turn(&mut self, host: &mut impl Host, completions: &[Completion], pressure: u64) -> Report {
+        if self.state.stage == Stage::New {
+            host.vchannels();
+            self.state.stage = Stage::Listing;
+        }
+        for completion in completions {
+            self.complete(host, completion);
+        }
+        if self.state.stage == Stage::Working {
+            let page = host.next(self.config.page_max);
+            self.read(host, page);
+        }
+        self.relieve(host, pressure);
+        let more = self.send_reports(host);
+        self.save_consumed(host);
+        self.hand_over_filters(host);
+        if let Stage::Sealing(last) = self.state.stage
+            && self.state.stored.first().is_none_or(|&(stored, _)| stored >= last)
+            && self.state.consumed >= last
+        {
+            self.state.stage = Stage::LogMoved;
+            host.log(Level::Info, "log moved: everything before the AlterWAL message is durable", &[("ordinal", last.to_string())]);
+        }
+        Report { phase: self.phase(), more, counts: self.state.counts }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.state.stage {
+            Stage::New | Stage::Listing | Stage::Recovering(_) | Stage::Opening => Phase::InRecovery,
+            Stage::Working | Stage::Sealing(_) => Phase::Working,
+            Stage::LogMoved => Phase::LogMoved,
+        }
+    }
+
+    fn read(&mut self, host: &mut impl Host, page: Page) {
+        let mut controls = page.controls.into_iter().peekable();
+        for (at, &kind) in page.kinds.iter().enumerate() {
+            let ordinal = page.first + at as Ordinal;
+            let mut body = None;
+            while let Some(control) = controls.next_if(|c| c.ordinal <= ordinal) {
+                match control.body {
+                    ControlBody::Intern(name) => self.meet(host, page.channels[at], name),
+                    other => body = Some(other),
+                }
+            }
+            let message = Message {
+                ordinal,
+                kind,
+                flags: page.flags[at],
+                collection: page.collections[at],
+                partition: page.partitions[at],
+                segment: page.segments[at],
+                rows: page.rows[at],
+                bytes: page.bytes[at],
+                tick: page.ticks[at],
+                body,
+            };
+            self.dispatch(host, page.channels[at], message);
+        }
+    }
+
+    /// A channel that the coordinator did not list: its messages wait until the coordinator says what it is.
+    fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String) {
+        if !self.state.channels.contains_key(&index) {
+            self.state.channels.insert(index, Channel::new(index, name));
+            host.recovery_info(index);
+        }
+    }
+
+    fn complete(&mut self, host: &mut impl Host, completion: &Completion) {
+        match completion.kind {
+            IntentKind::VChannels | IntentKind::RecoveryInfo | IntentKind::AppendFlush | IntentKind::Open => self.recovered(host, completion),
+            IntentKind::Sync | IntentKind::SyncDeletes | IntentKind::AllocSegment | IntentKind::DropSegment | IntentKind::DropChannel => {
+                self.acknowledged(host, completion);
+            }
+            IntentKind::Report | IntentKind::SaveCheckpoint => self.stored(host, completion),
+            IntentKind::Detach => {
+                if let Err(refusal) = &completion.outcome {
+                    self.lose(host, completion.channel, refusal);
+                }
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, host: &mut impl Host, completion: &Completion) {
+        let Some(channel) = self.state.channels.get_mut(&completion.channel) else { return };
+        if !matches!(channel.service, Service::Attached | Service::Dropping(_)) {
+            return;
+        }
+        if let Err(refusal) = &completion.outcome {
+            return self.refused(host, completion, &refusal.clone());
+        }
+        match completion.kind {
+            IntentKind::Sync => {
+                let Some(segment) = channel.segments.get_mut(&completion.segment) else { return };
+                segment.buffer.synced(completion.up_to);
+                if segment.sealed && segment.buffer.is_empty() {
+                    channel.segments.remove(&completion.segment);
+                }
+            }
+            IntentKind::SyncDeletes => {
+                if let Some(buffer) = channel.deletes.get_mut(&completion.segment) {
+                    buffer.synced(completion.up_to);
+                    if buffer.is_empty() {
+                        channel.deletes.remove(&completion.segment);
+                    }
+                }
+            }
+            IntentKind::DropSegment => {
+                channel.segments.remove(&completion.segment);
+                channel.acknowledge(completion.up_to);
+            }
+            IntentKind::AllocSegment => channel.acknowledge(completion.up_to),
+            IntentKind::DropChannel => {
+                channel.leave(Service::Gone(FilterReason::DroppedChannel));
+                self.forget(completion.channel);
+            }
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, host: &mut impl Host, completion: &Completion, refusal: &Refusal) {
+        let Some(channel) = self.state.channels.get_mut(&completion.channel) else { return };
+        let segment = channel.segments.get_mut(&completion.segment);
+        match (completion.kind, refusal.kind, segment) {
+            // A Flush for a segment that nobody knows: there is nothing to flush.
+            (IntentKind::Sync, RefusalKind::NotFound, Some(s)) if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) => {
+                channel.segments.remove(&completion.segment);
+                let unknown =
+                    Filtered { channel: completion.channel, first: completion.up_to, last: completion.up_to, reason: FilterReason::UnknownSegment };
+                host.filter(&[unknown]);
+                let segment = completion.segment.to_string();
+                host.log(Level::Warn, "flush of a segment that the coordinator does not know", &[("segment", segment)]);
+            }
+            (IntentKind::Sync, RefusalKind::Dropped, Some(s)) => {
+                let partition = s.partition;
+                channel.segments.insert(completion.segment, crate::channel::Segment::growing(partition));
+                channel.await_call(completion.up_to);
+                host.drop_segment(completion.channel, completion.segment, completion.up_to);
+            }
+            _ => self.lose(host, completion.channel, refusal),
+        }
+    }
+
+    /// Takes a channel out of service: gone if the coordinator says that it is dropped, else detached.
+    pub(crate) fn lose(&mut self, host: &mut impl Host, index: ChannelIndex, refusal: &Refusal) {
+        match refusal.kind {
+            RefusalKind::Dropped => self.gone(index, FilterReason::DroppedChannel, host),
+            _ => self.detach(host, index, &refusal.detail),
+        }
+    }
+
+    /// Filters everything of the channel, now and from here on.
+    pub(crate) fn gone(&mut self, index: ChannelIndex, reason: FilterReason, host: &mut impl Host) {
+        let Some(channel) = self.state.channels.get_mut(&index) else { return };
+        let first = match &channel.service {
+            Service::Asking(held) => held.first().map(|m| m.ordinal),
+            _ => channel.floor(),
+        };
+        let last = match &channel.service {
+            Service::Asking(held) => held.last().map(|m| m.ordinal),
+            _ => Some(self.state.group_end.max(first.unwrap_or_default())),
+        };
+        channel.leave(Service::Gone(reason));
+        if let (Some(first), Some(last)) = (first, last) {
+            host.filter(&[Filtered { channel: index, first, last, reason }]);
+        }
+        let fields = [("channel", channel.name.clone()), ("reason", format!("{reason:?}"))];
+        host.log(Level::Info, "channel is not served", &fields);
+        self.forget(index);
+    }
+
+    /// Gives a channel up until the next recovery; its neighbours go on (IS-1).
+    pub(crate) fn detach(&mut self, host: &mut impl Host, index: ChannelIndex, reason: &str) {
+        let Some(channel) = self.state.channels.get_mut(&index) else { return };
+        if matches!(channel.service, Service::Detached(_) | Service::Gone(_)) {
+            return;
+        }
+        channel.leave(Service::Detached(reason.to_owned()));
+        host.detach(index, reason);
+        host.log(Level::Error, "channel detached", &[("channel", channel.name.clone()), ("reason", reason.to_owned())]);
+        self.forget(index);
+    }
+
+    /// Takes a channel out of every table that time or checkpoints walk. Its timers expire by themselves.
+    fn forget(&mut self, index: ChannelIndex) {
+        self.state.stored.retain(|&(_, c)| c != index);
+        self.state.reports.remove(&index);
+        self.state.flush_waits.remove(&index);
+    }
+
+    fn hand_over_filters(&mut self, host: &mut impl Host) {
+        let runs = std::mem::take(&mut self.state.filter_runs);
+        let filters: Vec<Filtered> = runs.into_iter().filter_map(|c| self.state.channels.get_mut(&c)?.end_filter()).collect();
+        if !filters.is_empty() {
+            host.filter(&filters);
+        }
+    }
+}
