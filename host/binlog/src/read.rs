@@ -1,0 +1,127 @@
+//! Any segment file, by what it begins with.
+
+use tidegate_message::columns::{DataType, Deletes, FieldColumn, Values};
+
+use crate::columns::{data_type, storage_name, type_name};
+use crate::delta::read_delta;
+use crate::envelope::{Envelope, EventKind};
+use crate::parquet_read::read_columns;
+use crate::statistics::read_statistics;
+use crate::{PkStatistics, ReadError};
+
+/// A segment file, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Binlog {
+    /// One field of one batch.
+    Insert(InsertLog),
+    /// Deletes.
+    Delta(DeltaLog),
+    /// Primary key statistics, one entry a batch.
+    Statistics(Vec<PkStatistics>),
+}
+
+/// One field of one batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InsertLog {
+    /// What the file says about itself.
+    pub envelope: Envelope,
+    /// The values; the name is the Parquet column's, and the file does not know whether it is the primary key.
+    pub column: FieldColumn,
+}
+
+/// Deletes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaLog {
+    /// What the file says about itself.
+    pub envelope: Envelope,
+    /// Keys and ticks, in the order of the file.
+    pub deletes: Deletes,
+}
+
+/// Decodes a segment file of Milvus 2.3 to 2.6 (storage version 1) or of Tidegate.
+///
+/// Never panics. It holds at most one copy of the payload, one page of 256 MiB, a dictionary of a million entries, and the
+/// values, which may take 1 GiB; a file that claims more is refused before memory is reserved.
+pub fn read(bytes: &[u8]) -> Result<Binlog, ReadError> {
+    if !Envelope::begins(bytes) {
+        return match bytes.first() {
+            Some(b'{' | b'[') => read_statistics(bytes).map(Binlog::Statistics),
+            _ => Err(ReadError::Foreign { found: first_bytes(bytes) }),
+        };
+    }
+    let envelope = Envelope::parse(bytes)?;
+    match envelope.kind {
+        EventKind::Insert => Ok(Binlog::Insert(InsertLog { column: read_insert(bytes, &envelope)?, envelope })),
+        EventKind::Delete => Ok(Binlog::Delta(DeltaLog { deletes: read_delta(bytes, &envelope)?, envelope })),
+    }
+}
+
+/// Decodes the values of an insert log; any other file is an error.
+pub fn read_column(bytes: &[u8]) -> Result<Values, ReadError> {
+    match read(bytes)? {
+        Binlog::Insert(log) => Ok(log.column.values),
+        other => Err(ReadError::Kind { expected: "an insert log", found: other.name() }),
+    }
+}
+
+/// Decodes the deletes of a delta log; any other file is an error.
+pub fn read_deletes(bytes: &[u8]) -> Result<Deletes, ReadError> {
+    match read(bytes)? {
+        Binlog::Delta(log) => Ok(log.deletes),
+        other => Err(ReadError::Kind { expected: "a delta log", found: other.name() }),
+    }
+}
+
+impl Binlog {
+    fn name(&self) -> &'static str {
+        match self {
+            Binlog::Insert(_) => "an insert log",
+            Binlog::Delta(_) => "a delta log",
+            Binlog::Statistics(_) => "primary key statistics",
+        }
+    }
+}
+
+fn first_bytes(bytes: &[u8]) -> String {
+    match bytes.get(..4) {
+        Some(first) => format!("it begins with {first:02x?}, a binlog with [bc, fa, ff, 00], statistics with '{{' or '['"),
+        None => format!("it has {} bytes", bytes.len()),
+    }
+}
+
+pub(crate) fn read_insert(bytes: &[u8], envelope: &Envelope) -> Result<FieldColumn, ReadError> {
+    let at = envelope.payload_at;
+    let code = envelope.payload_type;
+    let data_type =
+        data_type(code).ok_or_else(|| ReadError::unsupported(at, format!("values of type {} ({code})", type_name(code))))?;
+    let mut columns = read_columns(bytes.get(at..).unwrap_or_default(), at)?.into_iter();
+    let (Some(column), None) = (columns.next(), columns.next()) else {
+        return Err(ReadError::unsupported(at, "an insert log with two columns"));
+    };
+    let values = narrow(column.values, data_type).map_err(|problem| ReadError::damaged(at, problem))?;
+    Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, values })
+}
+
+/// Gives values as Parquet stores them the type that the descriptor names.
+fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
+    fn each<T: TryFrom<i32>>(values: &[i32]) -> Result<Vec<T>, String> {
+        values.iter().map(|&v| T::try_from(v).map_err(|_| format!("value {v} is out of its type's range"))).collect()
+    }
+    match (data_type, values) {
+        (DataType::Int8, Values::Int32(v)) => each(&v).map(Values::Int8),
+        (DataType::Int16, Values::Int32(v)) => each(&v).map(Values::Int16),
+        (DataType::Bool, v @ Values::Bool(_))
+        | (DataType::Int32, v @ Values::Int32(_))
+        | (DataType::Int64, v @ Values::Int64(_))
+        | (DataType::Float, v @ Values::Float(_))
+        | (DataType::Double, v @ Values::Double(_))
+        | (DataType::Json, v @ Values::Bytes { .. }) => Ok(v),
+        (DataType::VarChar, Values::Bytes { ends, bytes }) => {
+            let column = FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, values: Values::Bytes { ends, bytes } };
+            crate::columns::row_count(&column).map_err(|e| e.to_string())?;
+            Ok(column.values)
+        }
+        (DataType::FloatVector, Values::Fixed { width, bytes }) if width % 4 == 0 => Ok(Values::Fixed { width, bytes }),
+        (data_type, values) => Err(format!("the descriptor says {data_type:?}, the payload has {} values", storage_name(&values))),
+    }
+}

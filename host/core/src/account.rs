@@ -1,0 +1,468 @@
+//! What the host itself knows of a channel: every delivered message that is not finished pins it, with its payload.
+//!
+//! The guest decides; this account says what really is. Whatever an intent claims is checked here (principle 5).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_message::schema::Schema;
+
+use crate::calls::{Position, SegmentFiles};
+use crate::ledger::{End, Ledger};
+use crate::turn::{ChannelIndex, FilterReason, Ordinal, Ticket};
+
+/// Bytes that a pin takes beside its payload, roughly: part of the budget (ME-1).
+pub const PIN_BYTES: usize = 256;
+
+/// Whether the host serves a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The coordinator was not asked yet, or has not answered.
+    Unknown,
+    /// The coordinator said where it stands, or that it begins in this scan.
+    Served,
+    /// The coordinator says that it is dropped.
+    Dropped,
+    /// The coordinator does not know it.
+    NotFound,
+    /// Given up until the next recovery.
+    Detached {
+        /// Why.
+        reason: String,
+        /// Since when, as the tick of the last delivered message.
+        since: u64,
+        /// Where the consume checkpoint is held: an ordinal of this scan, 0 for before it.
+        held: Ordinal,
+    },
+}
+
+/// A delivered message that is not finished.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// Where reading must begin to meet it again.
+    pub position: Position,
+    /// Its collection.
+    pub collection: i64,
+    /// What it is.
+    pub what: Pinned,
+}
+
+/// What holds a pin.
+#[derive(Clone, Debug)]
+pub enum Pinned {
+    /// Rows of a segment.
+    Rows {
+        /// Segment.
+        segment: i64,
+        /// Partition.
+        partition: i64,
+        /// Rows.
+        rows: u64,
+        /// The message's body.
+        payload: Bytes,
+    },
+    /// Deletes in a partition.
+    Deletes {
+        /// Partition.
+        partition: i64,
+        /// Keys.
+        rows: u64,
+        /// The message's body.
+        payload: Bytes,
+    },
+    /// A control message whose effects the coordinator has not acknowledged: what is missing.
+    Control(Vec<Wait>),
+}
+
+/// What a control message waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The coordinator's word on the channel.
+    Standing,
+    /// The registration of a segment.
+    Alloc {
+        /// Segment.
+        segment: i64,
+        /// Partition.
+        partition: i64,
+        /// 0 or 2.
+        storage_version: i64,
+    },
+    /// Segments that are to be complete (or gone).
+    Complete(BTreeSet<i64>),
+    /// The channel's drop.
+    DropChannel,
+    /// A schema that the coordinator is to record.
+    Schema,
+    /// Nothing ends it but a detach: the message would be corrupted.
+    Hazard,
+}
+
+/// A segment as far as the host follows it.
+#[derive(Clone, Debug, Default)]
+pub struct SegmentAccount {
+    /// Partition.
+    pub partition: i64,
+    /// The coordinator has it.
+    pub registered: bool,
+    /// A flush was accepted, or it is complete: no later row may be synced.
+    pub sealed: bool,
+    /// Complete, or gone.
+    pub ended: bool,
+    /// The coordinator says it is dropped.
+    pub dropped: bool,
+    /// 0 or 2.
+    pub storage_version: i64,
+    /// The dml position as the host read it at recovery.
+    pub recovered_dml: Option<Position>,
+    /// The dml position as last saved.
+    pub dml: Option<Position>,
+    /// Position of its first row.
+    pub start: Option<Position>,
+    /// Its files.
+    pub files: SegmentFiles,
+    /// Rows saved.
+    pub rows: i64,
+    /// Ordinals of staged rows that no sync took yet.
+    pub staged: VecDeque<Ordinal>,
+    /// Syncs asked for, oldest first; the first one runs.
+    pub jobs: VecDeque<Job>,
+}
+
+/// Deletes of one partition.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteAccount {
+    /// Ordinals of staged deletes that no sync took yet.
+    pub staged: VecDeque<Ordinal>,
+    /// Syncs asked for, oldest first; the first one runs.
+    pub jobs: VecDeque<Job>,
+}
+
+/// A sync that was asked for.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// The ordinal it was asked up to.
+    pub up_to: Ordinal,
+    /// Completes the segment.
+    pub flush: bool,
+    /// The messages it writes, once it runs.
+    pub batch: Vec<Ordinal>,
+    /// It runs.
+    pub running: bool,
+}
+
+/// A channel as the host knows it.
+#[derive(Clone, Debug)]
+pub struct ChannelAccount {
+    /// Index.
+    pub index: ChannelIndex,
+    /// Name.
+    pub name: String,
+    /// Whether it is served.
+    pub standing: Standing,
+    /// Its collection, once known.
+    pub collection: Option<i64>,
+    /// Seek position at recovery: rows with a smaller tick are durable.
+    pub seek: Option<Position>,
+    /// The first message of this scan.
+    pub first: Option<Ordinal>,
+    /// Schemas ascending by the tick they are valid from.
+    pub schemas: Vec<(u64, Arc<Schema>)>,
+    /// Messages that are not finished.
+    pub pins: BTreeMap<Ordinal, Pin>,
+    /// Those of them that are control messages.
+    controls: BTreeSet<Ordinal>,
+    /// Segments.
+    pub segments: BTreeMap<i64, SegmentAccount>,
+    /// Deletes by partition.
+    pub deletes: BTreeMap<i64, DeleteAccount>,
+    /// Partitions dropped in this scan, and the message that did it.
+    pub dropped_partitions: BTreeMap<i64, Ordinal>,
+    /// The DropCollection message of this scan.
+    pub drop_message: Option<Ordinal>,
+    /// Segments that the coordinator said it does not know.
+    pub unknown_segments: BTreeSet<i64>,
+    /// The checkpoint as read back: an ordinal of this scan, 0 for before it.
+    pub stored: Ordinal,
+    /// The checkpoint as read back.
+    pub stored_position: Option<Position>,
+    /// LD-1.
+    pub ledger: Ledger,
+    /// Bytes held by pins.
+    pub held_bytes: usize,
+    /// Bytes of pins that no sync took yet.
+    pub open_bytes: usize,
+}
+
+impl ChannelAccount {
+    /// A channel that nothing is known of but its name.
+    pub fn new(index: ChannelIndex, name: String) -> Self {
+        Self {
+            index,
+            name,
+            standing: Standing::Unknown,
+            collection: None,
+            seek: None,
+            first: None,
+            schemas: Vec::new(),
+            pins: BTreeMap::new(),
+            controls: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            deletes: BTreeMap::new(),
+            dropped_partitions: BTreeMap::new(),
+            drop_message: None,
+            unknown_segments: BTreeSet::new(),
+            stored: 0,
+            stored_position: None,
+            ledger: Ledger::default(),
+            held_bytes: 0,
+            open_bytes: 0,
+        }
+    }
+
+    /// Whether its checkpoints count: it is neither dropped, nor unknown to the coordinator, nor detached.
+    pub fn is_live(&self) -> bool {
+        matches!(self.standing, Standing::Unknown | Standing::Served)
+    }
+
+    /// Whether its rows may be synced and its checkpoint reported.
+    pub fn is_served(&self) -> bool {
+        self.standing == Standing::Served
+    }
+
+    /// Returns the schema that rows of a tick have.
+    pub fn schema_at(&self, tick: u64) -> Option<&Arc<Schema>> {
+        let after = self.schemas.partition_point(|(from, _)| *from <= tick);
+        self.schemas.get(after.saturating_sub(1)).map(|(_, schema)| schema)
+    }
+
+    /// Pins a message. Rows and deletes wait for a sync from here on.
+    pub fn pin(&mut self, ordinal: Ordinal, pin: Pin) {
+        let bytes = pin.bytes();
+        self.held_bytes += bytes;
+        match &pin.what {
+            Pinned::Rows { segment, partition, rows, .. } => {
+                self.ledger.inserts.deliver(*rows);
+                let account = self.segments.entry(*segment).or_default();
+                account.partition = *partition;
+                account.staged.push_back(ordinal);
+                self.open_bytes += bytes;
+            }
+            Pinned::Deletes { partition, rows, .. } => {
+                self.ledger.deletes.deliver(*rows);
+                self.deletes.entry(*partition).or_default().staged.push_back(ordinal);
+                self.open_bytes += bytes;
+            }
+            Pinned::Control(_) => {
+                self.controls.insert(ordinal);
+            }
+        }
+        self.pins.insert(ordinal, pin);
+    }
+
+    /// Ends a pinned message. The only way a pin leaves but for a detach.
+    pub fn unpin(&mut self, ordinal: Ordinal, end: End) {
+        let Some(pin) = self.pins.remove(&ordinal) else { return };
+        let bytes = pin.bytes();
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        let staged = match &pin.what {
+            Pinned::Rows { segment, rows, .. } => {
+                self.ledger.inserts.end(*rows, end);
+                self.segments.get_mut(segment).map(|s| &mut s.staged)
+            }
+            Pinned::Deletes { partition, rows, .. } => {
+                self.ledger.deletes.end(*rows, end);
+                self.deletes.get_mut(partition).map(|d| &mut d.staged)
+            }
+            Pinned::Control(_) => {
+                self.controls.remove(&ordinal);
+                None
+            }
+        };
+        if let Some(staged) = staged
+            && let Ok(at) = staged.binary_search(&ordinal)
+        {
+            staged.remove(at);
+            self.open_bytes = self.open_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Takes the staged ordinals up to one for a sync.
+    pub fn take_staged(&mut self, target: Target, up_to: Ordinal) -> Vec<Ordinal> {
+        let staged = match target {
+            Target::Segment(id) => self.segments.get_mut(&id).map(|s| &mut s.staged),
+            Target::Deletes(partition) => self.deletes.get_mut(&partition).map(|d| &mut d.staged),
+        };
+        let Some(staged) = staged else { return Vec::new() };
+        let count = staged.partition_point(|&o| o <= up_to);
+        let batch: Vec<Ordinal> = staged.drain(..count).collect();
+        let bytes: usize = batch.iter().filter_map(|o| self.pins.get(o)).map(Pin::bytes).sum();
+        self.open_bytes = self.open_bytes.saturating_sub(bytes);
+        batch
+    }
+
+    /// Puts a batch back that was not written.
+    pub fn restage(&mut self, target: Target, batch: &[Ordinal]) {
+        let bytes: usize = batch.iter().filter_map(|o| self.pins.get(o)).map(Pin::bytes).sum();
+        let staged = match target {
+            Target::Segment(id) => self.segments.get_mut(&id).map(|s| &mut s.staged),
+            Target::Deletes(partition) => self.deletes.get_mut(&partition).map(|d| &mut d.staged),
+        };
+        let Some(staged) = staged else { return };
+        for &ordinal in batch.iter().rev() {
+            staged.push_front(ordinal);
+        }
+        self.open_bytes += bytes;
+    }
+
+    /// The syncs of a target, oldest first.
+    pub fn jobs(&mut self, target: Target) -> &mut VecDeque<Job> {
+        match target {
+            Target::Segment(id) => &mut self.segments.entry(id).or_default().jobs,
+            Target::Deletes(partition) => &mut self.deletes.entry(partition).or_default().jobs,
+        }
+    }
+
+    /// CK-2: the first message that holds the channel's checkpoint.
+    pub fn floor(&self) -> Option<Ordinal> {
+        self.pins.keys().next().copied()
+    }
+
+    /// A segment is complete or gone: control messages that wait for it may be done.
+    pub fn segment_ended(&mut self, id: i64) {
+        if let Some(s) = self.segments.get_mut(&id) {
+            s.ended = true;
+            s.sealed = true;
+        }
+        self.settle_controls(|wait| match wait {
+            Wait::Complete(segments) => {
+                segments.remove(&id);
+                segments.is_empty()
+            }
+            _ => false,
+        });
+    }
+
+    /// The coordinator has a segment: its CreateSegment message is done.
+    pub fn segment_registered(&mut self, id: i64) {
+        let s = self.segments.entry(id).or_default();
+        s.registered = true;
+        self.settle_controls(|wait| matches!(wait, Wait::Alloc { segment, .. } if *segment == id));
+    }
+
+    /// Drops the waits for which `done` holds, and ends the control messages that then wait for nothing.
+    pub fn settle_controls(&mut self, mut done: impl FnMut(&mut Wait) -> bool) {
+        let mut ended = Vec::new();
+        for &ordinal in &self.controls {
+            if let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(&ordinal) {
+                waits.retain_mut(|wait| !done(wait));
+                if waits.is_empty() {
+                    ended.push(ordinal);
+                }
+            }
+        }
+        for ordinal in ended {
+            self.unpin(ordinal, End::Durable);
+        }
+    }
+
+    /// Ends every pinned message for one reason: the channel is gone, as the host knows from the coordinator.
+    pub fn end_all(&mut self, reason: FilterReason) {
+        let ordinals: Vec<Ordinal> = self.pins.keys().copied().collect();
+        for ordinal in ordinals {
+            self.unpin(ordinal, End::Filtered(reason));
+        }
+        self.segments.clear();
+        self.deletes.clear();
+    }
+
+    /// Drops every row from memory; the rows stay pending in the ledger and are met again at the next recovery.
+    pub fn detach(&mut self, reason: String, since: u64) {
+        let held = if self.stored > 0 || self.seek.is_some() { self.stored } else { self.first.unwrap_or_default() };
+        self.standing = Standing::Detached { reason, since, held };
+        self.pins.clear();
+        self.controls.clear();
+        self.segments.clear();
+        self.deletes.clear();
+        self.held_bytes = 0;
+        self.open_bytes = 0;
+    }
+
+    /// Whether a filter reason holds for a pinned message, by what the host knows itself; an error says why it does not.
+    pub fn may_filter(&self, ordinal: Ordinal, pin: &Pin, reason: FilterReason) -> Result<(), String> {
+        let tick = pin.position.tick;
+        let holds = match reason {
+            FilterReason::Duplicate => {
+                let below_seek = self.seek.as_ref().is_some_and(|s| tick < s.tick);
+                let below_dml = match &pin.what {
+                    Pinned::Rows { segment, .. } => {
+                        self.segments.get(segment).and_then(|s| s.recovered_dml.as_ref()).is_some_and(|dml| tick <= dml.tick)
+                    }
+                    _ => false,
+                };
+                below_seek || below_dml
+            }
+            FilterReason::DroppedSegment => {
+                matches!(&pin.what, Pinned::Rows { segment, .. } if self.segments.get(segment).is_some_and(|s| s.dropped))
+            }
+            FilterReason::ForeignCollection => self.collection.is_some_and(|c| c != pin.collection),
+            FilterReason::DroppedChannel => self.standing == Standing::Dropped || self.drop_message.is_some_and(|at| at < ordinal),
+            FilterReason::UnknownChannel => self.standing == Standing::NotFound,
+            FilterReason::DroppedPartition => {
+                let partition = match &pin.what {
+                    Pinned::Rows { partition, .. } | Pinned::Deletes { partition, .. } => Some(*partition),
+                    Pinned::Control(waits) => waits.iter().find_map(|w| match w {
+                        Wait::Alloc { partition, .. } => Some(*partition),
+                        _ => None,
+                    }),
+                };
+                partition.and_then(|p| self.dropped_partitions.get(&p)).is_some_and(|&at| at < ordinal)
+            }
+            FilterReason::UnknownSegment => match &pin.what {
+                Pinned::Control(waits) => {
+                    waits.iter().all(|w| matches!(w, Wait::Complete(segments) if segments.is_subset(&self.unknown_segments)))
+                }
+                _ => false,
+            },
+            FilterReason::Repeated => pin.alloc_wait().is_some_and(|segment| {
+                let earlier = || self.controls.range(..ordinal).filter_map(|o| self.pins.get(o)?.alloc_wait());
+                self.segments.get(&segment).is_some_and(|s| s.registered) || earlier().any(|s| s == segment)
+            }),
+        };
+        if holds { Ok(()) } else { Err(format!("{} does not hold for message {ordinal} at tick {tick}", reason.name())) }
+    }
+}
+
+impl Pin {
+    /// Returns the segment whose registration it waits for.
+    pub fn alloc_wait(&self) -> Option<i64> {
+        match &self.what {
+            Pinned::Control(waits) => waits.iter().find_map(|w| match w {
+                Wait::Alloc { segment, .. } => Some(*segment),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        PIN_BYTES
+            + match &self.what {
+                Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.len(),
+                Pinned::Control(_) => 0,
+            }
+    }
+}
+
+/// What a sync writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Rows of a segment.
+    Segment(i64),
+    /// Deletes of a partition.
+    Deletes(i64),
+}

@@ -1,0 +1,324 @@
+//! The guard: what a component wants, checked against what the host knows, and applied. It does not trust the component (principle 5).
+
+use super::work::Purpose;
+use super::{Action, Pchannel, Weight, Work};
+use crate::account::{Job, Pinned, Standing, Target, Wait};
+use crate::calls::{Call, Position, SaveBinlogPaths};
+use crate::ledger::End;
+use crate::turn::{Answer, ChannelIndex, EVERY_CHANNEL, Filtered, Intent, IntentKind, Ordinal, Refusal, RefusalKind, Ticket};
+
+impl Pchannel {
+    /// Applies one intent of a finished turn.
+    pub(super) fn apply(&mut self, ticket: Ticket, intent: &Intent) {
+        let refused = match intent {
+            Intent::VChannels => {
+                self.begin(Purpose::VChannels { ticket }, Work::Call(Call::VChannels));
+                Ok(())
+            }
+            Intent::RecoveryInfo(channel) => self.ask(ticket, *channel),
+            Intent::AppendFlush { channel, partition, segment } => self.append_flush(ticket, *channel, *partition, *segment),
+            Intent::Open(channels) => {
+                let purpose = Purpose::LoadConsume { ticket, channels: channels.clone() };
+                self.begin(purpose, Work::Call(Call::LoadConsume));
+                Ok(())
+            }
+            Intent::AllocSegment { channel, at } => self.alloc(ticket, *channel, *at),
+            Intent::Sync { channel, segment, up_to, flush } => self.sync(ticket, *channel, *segment, *up_to, *flush),
+            Intent::SyncDeletes { channel, partition, up_to } => self.sync_deletes(ticket, *channel, *partition, *up_to),
+            Intent::DropSegment { channel, segment, at } => self.drop_segment(ticket, *channel, *segment, *at),
+            Intent::DropChannel { channel, at } => self.drop_channel(ticket, *channel, *at),
+            Intent::Filter(runs) => {
+                runs.iter().for_each(|run| self.filter(run));
+                Ok(())
+            }
+            Intent::Detach { channel, reason } => {
+                self.detach(*channel, reason.clone());
+                Ok(())
+            }
+            Intent::Report(checkpoints) => self.report(ticket, checkpoints),
+            Intent::SaveCheckpoint(at) => self.save_consume(ticket, *at),
+        };
+        if let Err(detail) = refused {
+            self.refuse(ticket, intent, detail);
+        }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, intent: &Intent, detail: String) {
+        self.counters.guard_refusals += 1;
+        let (kind, channel, segment, up_to) = match intent {
+            Intent::VChannels => (IntentKind::VChannels, EVERY_CHANNEL, 0, 0),
+            Intent::RecoveryInfo(channel) => (IntentKind::RecoveryInfo, *channel, 0, 0),
+            Intent::AppendFlush { channel, segment, .. } => (IntentKind::AppendFlush, *channel, *segment, 0),
+            Intent::Open(_) => (IntentKind::Open, EVERY_CHANNEL, 0, 0),
+            Intent::AllocSegment { channel, at } => (IntentKind::AllocSegment, *channel, 0, *at),
+            Intent::Sync { channel, segment, up_to, .. } => (IntentKind::Sync, *channel, *segment, *up_to),
+            Intent::SyncDeletes { channel, partition, up_to } => (IntentKind::SyncDeletes, *channel, *partition, *up_to),
+            Intent::DropSegment { channel, segment, at } => (IntentKind::DropSegment, *channel, *segment, *at),
+            Intent::DropChannel { channel, at } => (IntentKind::DropChannel, *channel, 0, *at),
+            Intent::Filter(_) | Intent::Detach { .. } => return,
+            Intent::Report(_) => (IntentKind::Report, EVERY_CHANNEL, 0, 0),
+            Intent::SaveCheckpoint(at) => (IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, *at),
+        };
+        self.out.push(Action::Notice(Weight::Error, format!("the guard refuses {kind:?} of {}: {detail}", self.name_of(channel))));
+        self.complete(ticket, kind, channel, segment, up_to, Err(Refusal::new(RefusalKind::Guard, detail)));
+    }
+
+    pub(super) fn name_of(&self, channel: ChannelIndex) -> String {
+        self.channels.get(&channel).map_or_else(|| format!("pchannel {}", self.caller.pchannel), |c| format!("channel {}", c.name))
+    }
+
+    fn ask(&mut self, ticket: Ticket, channel: ChannelIndex) -> Result<(), String> {
+        let vchannel = self.channels.get(&channel).ok_or("no such channel")?.name.clone();
+        self.begin(Purpose::Recovery { ticket, channel }, Work::Call(Call::RecoveryInfo { vchannel }));
+        Ok(())
+    }
+
+    fn append_flush(
+        &mut self,
+        ticket: Ticket,
+        channel: ChannelIndex,
+        partition: i64,
+        segment: i64) -> Result<(), String> {
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        account.segments.get(&segment).filter(|s| s.registered && !s.ended).ok_or_else(|| format!("segment {segment} is not growing"))?;
+        let collection = account.collection.unwrap_or_default();
+        let work = Work::AppendFlush { vchannel: account.name.clone(), collection, partition, segment };
+        self.begin(Purpose::AppendFlush { ticket, channel, segment }, work);
+        Ok(())
+    }
+
+    fn alloc(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal) -> Result<(), String> {
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let pin = account.pins.get(&at).filter(|_| at <= self.handed).ok_or_else(|| format!("message {at} waits for nothing"))?;
+        let Pinned::Control(waits) = &pin.what else { return Err(format!("message {at} is not a CreateSegment")) };
+        let wait = waits.iter().find_map(|w| match w {
+            Wait::Alloc { segment, partition, storage_version } => Some((*segment, *partition, *storage_version)),
+            _ => None,
+        });
+        let (segment, partition, storage_version) = wait.ok_or_else(|| format!("message {at} is not a CreateSegment"))?;
+        let call = Call::AllocSegment(crate::calls::AllocSegment {
+            collection: pin.collection,
+            partition,
+            segment,
+            vchannel: account.name.clone(),
+            storage_version,
+        });
+        self.begin(Purpose::Alloc { ticket, channel, at, segment }, Work::Call(call));
+        if let Some(account) = self.channels.get_mut(&channel) {
+            let s = account.segments.entry(segment).or_default();
+            s.partition = partition;
+            s.storage_version = storage_version;
+        }
+        Ok(())
+    }
+
+    fn sync(
+        &mut self,
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+        up_to: Ordinal,
+        flush: bool) -> Result<(), String> {
+        self.delivered(up_to)?;
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        if !account.segments.contains_key(&segment) {
+            let named = account.pins.range(..=up_to).any(|(_, p)| match &p.what {
+                Pinned::Control(waits) => waits.iter().any(|w| matches!(w, Wait::Complete(segments) if segments.contains(&segment))),
+                _ => false,
+            });
+            if !(flush && named) {
+                return Err(format!("segment {segment} is not of this channel"));
+            }
+        }
+        let s = account.segments.entry(segment).or_default();
+        if s.sealed {
+            return Err(format!("segment {segment} is sealed already"));
+        }
+        if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to) {
+            return Err(format!("segment {segment} would be complete with message {later} staged after {up_to}"));
+        }
+        s.sealed = flush;
+        s.jobs.push_back(Job { ticket, up_to, flush, batch: Vec::new(), running: false });
+        self.run_jobs(channel, Target::Segment(segment));
+        Ok(())
+    }
+
+    fn sync_deletes(
+        &mut self,
+        ticket: Ticket,
+        channel: ChannelIndex,
+        partition: i64,
+        up_to: Ordinal) -> Result<(), String> {
+        self.delivered(up_to)?;
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let deletes = account.deletes.get_mut(&partition).ok_or_else(|| format!("no deletes are staged for partition {partition}"))?;
+        deletes.jobs.push_back(Job { ticket, up_to, flush: true, batch: Vec::new(), running: false });
+        self.run_jobs(channel, Target::Deletes(partition));
+        Ok(())
+    }
+
+    fn drop_segment(
+        &mut self,
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+        at: Ordinal) -> Result<(), String> {
+        self.delivered(at)?;
+        let handed = self.handed;
+        let fallback = self.position_of(at);
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let s = account.segments.get_mut(&segment).ok_or_else(|| format!("segment {segment} is not of this channel"))?;
+        let partition_dropped = account.dropped_partitions.get(&s.partition).is_some_and(|&o| o <= at && o <= handed);
+        if !(partition_dropped || s.dropped) {
+            return Err(format!("segment {segment} is of partition {}, which is not dropped", s.partition));
+        }
+        let dml = s.dml.clone().or(fallback).or_else(|| account.seek.clone()).ok_or("no position for the segment")?;
+        let save = SaveBinlogPaths {
+            segment,
+            collection: account.collection.unwrap_or_default(),
+            partition: s.partition,
+            vchannel: account.name.clone(),
+            level: crate::calls::Level::L1,
+            storage_version: s.storage_version,
+            files: s.files.clone(),
+            dml,
+            start: s.start.clone(),
+            rows: s.rows,
+            flushed: false,
+            dropped: true,
+        };
+        s.sealed = true;
+        let call = Call::SaveBinlogPaths(Box::new(save));
+        self.begin(Purpose::DropSegment { ticket, channel, segment, at }, Work::Call(call));
+        Ok(())
+    }
+
+    fn drop_channel(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal) -> Result<(), String> {
+        self.delivered(at)?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        if account.drop_message != Some(at) {
+            return Err(format!("message {at} is not the channel's DropCollection"));
+        }
+        let call = Call::DropChannel { vchannel: account.name.clone() };
+        self.begin(Purpose::DropChannel { ticket, channel, at }, Work::Call(call));
+        Ok(())
+    }
+
+    /// Ends the messages of a run for which the reason holds; the others stay pinned (LD-1: a row is filtered only for a checked reason).
+    fn filter(&mut self, run: &Filtered) {
+        if run.first > run.last || run.last > self.handed {
+            self.counters.guard_refusals += 1;
+            let text = format!("the guard refuses to filter messages {} to {}: they were not delivered", run.first, run.last);
+            return self.out.push(Action::Notice(Weight::Error, text));
+        }
+        let Some(account) = self.channels.get_mut(&run.channel) else { return };
+        let mut first_refusal = None;
+        let mut held = Vec::new();
+        for (&ordinal, pin) in account.pins.range(run.first..=run.last) {
+            #[cfg(feature = "switches")]
+            if crate::switches::is_on(crate::switches::Switch::TrustFilters) {
+                held.push(ordinal);
+                continue;
+            }
+            match account.may_filter(ordinal, pin, run.reason) {
+                Ok(()) => held.push(ordinal),
+                Err(why) => {
+                    self.counters.guard_refusals += 1;
+                    first_refusal.get_or_insert(why);
+                }
+            }
+        }
+        for ordinal in held {
+            account.unpin(ordinal, End::Filtered(run.reason));
+        }
+        if let Some(why) = first_refusal {
+            self.out.push(Action::Notice(Weight::Error, format!("the guard refuses to filter on {}: {why}", self.name_of(run.channel))));
+        }
+    }
+
+    fn report(&mut self, ticket: Ticket, checkpoints: &[(ChannelIndex, Ordinal)]) -> Result<(), String> {
+        let mut entries = Vec::new();
+        let mut answered = Vec::new();
+        for &(channel, at) in checkpoints {
+            match self.may_report(channel, at) {
+                Ok(position) => entries.push((channel, at, position)),
+                Err(why) => {
+                    self.counters.guard_refusals += 1;
+                    let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
+                    answered.push((channel, stored));
+                    let text = format!("the guard refuses checkpoint {at} of {}: {why}", self.name_of(channel));
+                    self.out.push(Action::Notice(Weight::Error, text));
+                }
+            }
+        }
+        if !answered.is_empty() {
+            self.complete(ticket, IntentKind::Report, EVERY_CHANNEL, 0, 0, Ok(Answer::Checkpoints(answered)));
+        }
+        if !entries.is_empty() {
+            self.begin_report(ticket, entries);
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_report(&mut self, ticket: Ticket, entries: Vec<(ChannelIndex, Ordinal, Position)>) {
+        let named = entries.iter().filter_map(|(c, _, p)| Some((self.channels.get(c)?.name.clone(), p.clone()))).collect();
+        self.begin(Purpose::Report { ticket, entries }, Work::Call(Call::ReportCheckpoints(named)));
+    }
+
+    /// CK-1, CK-2: the checkpoint moves forward, and nothing that is not verified lies before it.
+    fn may_report(&self, channel: ChannelIndex, at: Ordinal) -> Result<Position, String> {
+        self.delivered(at)?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        if at <= account.stored {
+            return Err(format!("it would not move forward from {}", account.stored));
+        }
+        #[cfg(feature = "switches")]
+        let unchecked = crate::switches::is_on(crate::switches::Switch::IgnorePins);
+        #[cfg(not(feature = "switches"))]
+        let unchecked = false;
+        if let Some(floor) = account.floor().filter(|&floor| at > floor && !unchecked) {
+            return Err(format!("message {floor} is not finished"));
+        }
+        match account.pins.get(&at) {
+            Some(pin) => Ok(pin.position.clone()),
+            None => self.position_of(at).ok_or_else(|| "it names neither a waiting message nor a recent end of a group".to_owned()),
+        }
+    }
+
+    /// CK-3: never past a live channel's checkpoint as read back, nor past a detached channel.
+    fn save_consume(&mut self, ticket: Ticket, at: Ordinal) -> Result<(), String> {
+        self.delivered(at)?;
+        let detached = self.channels.values().filter_map(|c| match c.standing {
+            Standing::Detached { held, .. } => Some((held, c.name.as_str())),
+            _ => None,
+        });
+        let live = self.stored.first().and_then(|&(at, c)| Some((at, self.channels.get(&c)?.name.as_str())));
+        if let Some((held, name)) = detached.chain(live).min().filter(|&(held, _)| at > held) {
+            return Err(format!("channel {name} holds it at {held}, {at} was asked for"));
+        }
+        let stored = self.channels.values().find(|c| c.stored == at).and_then(|c| c.stored_position.clone());
+        let position = stored.or_else(|| self.position_of(at)).ok_or_else(|| format!("no position is known for message {at}"))?;
+        if self.consumed.as_ref().is_some_and(|c| position.tick <= c.tick) {
+            // It stands there, or further on, already: from before this scan.
+            self.complete(ticket, IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, at, Ok(Answer::Nothing));
+            return Ok(());
+        }
+        let call = Call::SaveConsume(position.clone());
+        self.begin(Purpose::SaveConsume { ticket, at, position }, Work::Call(call));
+        Ok(())
+    }
+
+    /// An ordinal may be named only after it was handed out.
+    fn delivered(&self, at: Ordinal) -> Result<(), String> {
+        if at == 0 || at > self.handed {
+            return Err(format!("message {at} was never delivered: the last one is {}", self.handed));
+        }
+        Ok(())
+    }
+
+    /// The position of a recent end of a group.
+    pub(super) fn position_of(&self, at: Ordinal) -> Option<Position> {
+        let found = self.group_ends.binary_search_by_key(&at, |(ordinal, _)| *ordinal).ok()?;
+        self.group_ends.get(found).map(|(_, position)| position.clone())
+    }
+}

@@ -1,0 +1,590 @@
+//! One pchannel's flusher on the host's side: `step(event, now) → actions`, without threads, clocks or files (principle 6).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `mod` | the turn loop: when an instance runs, what happens when it faults |
+//! | `deliver` | messages from the scanner: ordinals, pins, pages |
+//! | `intents` | the guard: what a component wants, checked and applied |
+//! | `work` | calls and writes: what their ends mean |
+//! | `status` | what an operator sees |
+
+mod deliver;
+mod intents;
+mod status;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_message::schema::Schema;
+use tidegate_message::{Message, MessageId, Properties};
+
+pub use status::{ChannelStatus, Status};
+
+use crate::account::{ChannelAccount, Standing};
+use crate::calls::{Binlog, Call, CallError, Caller, Position, Reply, SegmentFiles};
+use crate::journal::{Journal, Turn};
+use crate::retry::{CallId, Calls, backoff_ms};
+use crate::scan::Scanned;
+use crate::turn::{
+    Answer, ChannelIndex, Completion, EVERY_CHANNEL, Fault, GuestPhase, IntentKind, Ordinal, Page, Refusal, RefusalKind, Ticket, TurnInput,
+    TurnOutput, TurnReport,
+};
+
+/// Limits of one pchannel.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes that its messages may hold: its share of the node's budget. Half of it asks the component to write, all of it stops reading.
+    pub bytes_max: usize,
+    /// Messages a page.
+    pub page_max: usize,
+    /// Positions of past group ends that a report may still name.
+    pub group_ends_max: usize,
+    /// "Not found" answers to a recovery question that are tried again before they are believed.
+    pub not_found_tolerance: u32,
+    /// Writes that run at the same time.
+    pub writes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes_max: 32 << 20, page_max: 256, group_ends_max: 65_536, not_found_tolerance: 10, writes_max: 2 }
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Begin.
+    Start,
+    /// Messages of a scan, in order.
+    Delivered {
+        /// The scan, as [`Work::OpenScan`] named it.
+        scan: u64,
+        /// The messages.
+        messages: Vec<Scanned>,
+    },
+    /// A turn ended.
+    Turned(Result<TurnOutput, Fault>),
+    /// A new instance stands where the journal ends.
+    Built(Result<(), Fault>),
+    /// A snapshot was taken.
+    Snapshot(Result<Vec<u8>, Fault>),
+    /// A call or a write ended.
+    Ended {
+        /// Which.
+        id: CallId,
+        /// How.
+        result: Result<Outcome, CallError>,
+    },
+    /// Time passed.
+    Wake,
+    /// End: no more turns, no more calls.
+    Stop,
+}
+
+/// What to do. Actions are done in order; those before a turn are finished before it begins.
+#[derive(Debug)]
+pub enum Action {
+    /// Make an instance: start it from a snapshot or from nothing, feed it the turns, compare their intents (DT-1).
+    Build {
+        /// The snapshot.
+        resume: Option<Arc<Vec<u8>>>,
+        /// The turns since.
+        replay: Vec<Turn>,
+    },
+    /// Run a turn.
+    Turn(Arc<TurnInput>),
+    /// Take a snapshot.
+    Snapshot,
+    /// Begin a call or a write; answer with [`Event::Ended`].
+    Begin {
+        /// Names it.
+        id: CallId,
+        /// What.
+        work: Work,
+    },
+    /// End the scan.
+    CloseScan,
+    /// Store what cannot be flushed, fsynced before anything later is done.
+    DeadLetter(Box<DeadLetter>),
+    /// Records before this id are needed no more.
+    Truncate(MessageId),
+    /// Tell the operator.
+    Notice(Weight, String),
+}
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// A milestone.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something is stuck or set aside.
+    Error,
+}
+
+/// Work that is done elsewhere.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A call of the coordinator or of the checkpoint store.
+    Call(Call),
+    /// Segment files.
+    Write(Arc<WriteJob>),
+    /// A Flush message appended to the log.
+    AppendFlush {
+        /// Channel.
+        vchannel: String,
+        /// Collection.
+        collection: i64,
+        /// Partition.
+        partition: i64,
+        /// Segment.
+        segment: i64,
+    },
+    /// A scan of the log.
+    OpenScan {
+        /// Names the scan in [`Event::Delivered`].
+        scan: u64,
+        /// Where from; `None` is the earliest record.
+        from: Option<Position>,
+    },
+}
+
+/// How work ended well.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A call's answer.
+    Reply(Reply),
+    /// Files are written.
+    Written(Written),
+    /// Some messages cannot be written; nothing is.
+    BadRows(Vec<(Ordinal, String)>),
+    /// The message is in the log.
+    Appended,
+    /// The scan runs.
+    Opened,
+}
+
+/// Rows or deletes to write.
+#[derive(Debug)]
+pub struct WriteJob {
+    /// Collection.
+    pub collection: i64,
+    /// Partition; −1 for deletes of every partition.
+    pub partition: i64,
+    /// Segment; 0 for deletes: the writer allots an L0 segment.
+    pub segment: i64,
+    /// Deletes instead of rows.
+    pub deletes: bool,
+    /// The schema of the rows.
+    pub schema: Arc<Schema>,
+    /// Message bodies in log order: ordinal, tick, body.
+    pub bodies: Vec<(Ordinal, u64, Bytes)>,
+    /// Statistics files of the segment's earlier batches, for the merged one.
+    pub earlier_statistics: Vec<Binlog>,
+    /// Completes the segment.
+    pub flush: bool,
+}
+
+/// Files that were written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The segment they belong to.
+    pub segment: i64,
+    /// The files.
+    pub files: SegmentFiles,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+/// A message that cannot be flushed.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Its id: the same message is stored once.
+    pub id: MessageId,
+    /// Its channel, if readable.
+    pub vchannel: String,
+    /// Its tick, if readable.
+    pub tick: u64,
+    /// Why it is here.
+    pub reason: String,
+    /// Its properties.
+    pub properties: Properties,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// What the flusher is doing, for `status`, metrics and exit codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Asking the coordinator.
+    InRecovery,
+    /// Draining the log.
+    Working,
+    /// Stopped on request.
+    Closing,
+    /// The log ended with an AlterWAL message, and everything before it is durable.
+    LogMoved,
+    /// A newer term owns the pchannel.
+    Fenced(String),
+    /// Waiting to recover with a new instance, and why.
+    Backoff(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Instance {
+    /// There is none; one is made at this time, in milliseconds, once nothing is in flight.
+    Absent(u64),
+    Building,
+    Ready,
+    Turning,
+    Snapshotting,
+}
+
+/// One pchannel's flusher.
+#[derive(Debug)]
+pub struct Pchannel {
+    caller: Caller,
+    limits: Limits,
+    phase: Phase,
+    instance: Instance,
+    started: bool,
+    /// The turn being run, or to be run again after a fault.
+    turn: Option<Arc<TurnInput>>,
+    /// Instances lost in a row.
+    faults: u32,
+    journal: Journal,
+    report: TurnReport,
+    /// The instance has not run yet: its first turn needs no news.
+    fresh: bool,
+    completions: Vec<Completion>,
+    ready: VecDeque<Page>,
+    pressure: u64,
+    next_ticket: Ticket,
+    names: BTreeMap<String, ChannelIndex>,
+    channels: BTreeMap<ChannelIndex, ChannelAccount>,
+    /// Channels whose index the instance knows.
+    introduced: BTreeSet<ChannelIndex>,
+    /// Messages of the group being delivered.
+    group: Vec<Message>,
+    scan: u64,
+    scan_from: Option<Position>,
+    next_ordinal: Ordinal,
+    /// The last ordinal handed to the instance.
+    handed: Ordinal,
+    /// Positions of the last group ends, ascending.
+    group_ends: VecDeque<(Ordinal, Position)>,
+    tick: u64,
+    /// The stored checkpoints of live channels (CK-3).
+    stored: BTreeSet<(Ordinal, ChannelIndex)>,
+    consumed: Option<Position>,
+    calls: Calls<work::Task>,
+    writes: usize,
+    waiting_writes: VecDeque<CallId>,
+    writing_bytes: usize,
+    counters: Counters,
+    /// Of the step that runs.
+    now_ms: u64,
+    /// What the step that runs wants done.
+    out: Vec<Action>,
+}
+
+/// Counts since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Intents that the guard refused.
+    pub guard_refusals: u64,
+    /// Messages set aside.
+    pub dead_letters: u64,
+    /// Instances lost to a fault.
+    pub faults: u64,
+    /// Turns run.
+    pub turns: u64,
+    /// Messages delivered.
+    pub messages: u64,
+}
+
+impl Pchannel {
+    /// Builds the flusher of a pchannel; it does nothing until [`Event::Start`].
+    pub fn new(caller: Caller, limits: Limits) -> Self {
+        Self {
+            caller,
+            limits,
+            phase: Phase::InRecovery,
+            instance: Instance::Absent(0),
+            started: false,
+            turn: None,
+            faults: 0,
+            journal: Journal::default(),
+            report: TurnReport::default(),
+            fresh: true,
+            completions: Vec::new(),
+            ready: VecDeque::new(),
+            pressure: 0,
+            next_ticket: 1,
+            names: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            introduced: BTreeSet::new(),
+            group: Vec::new(),
+            scan: 0,
+            scan_from: None,
+            next_ordinal: 1,
+            handed: 0,
+            group_ends: VecDeque::new(),
+            tick: 0,
+            stored: BTreeSet::new(),
+            consumed: None,
+            calls: Calls::default(),
+            writes: 0,
+            waiting_writes: VecDeque::new(),
+            writing_bytes: 0,
+            counters: Counters::default(),
+            now_ms: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one event at a time, in milliseconds of any monotonic clock, and appends what is to be done.
+    pub fn step(&mut self, event: Event, now_ms: u64, actions: &mut Vec<Action>) {
+        self.now_ms = now_ms;
+        match event {
+            Event::Start => self.started = true,
+            Event::Stop => {
+                self.phase = Phase::Closing;
+                self.calls.forget_waiting();
+                self.out.push(Action::CloseScan);
+            }
+            Event::Wake => {}
+            Event::Delivered { scan, messages } if scan == self.scan => self.deliver(messages),
+            Event::Delivered { .. } => {}
+            Event::Ended { id, result } => self.ended(id, result),
+            Event::Built(Ok(())) => self.instance = Instance::Ready,
+            Event::Built(Err(fault)) => self.lose_instance(&fault),
+            Event::Snapshot(Ok(snapshot)) => {
+                self.journal.rebase(snapshot);
+                self.instance = Instance::Ready;
+            }
+            Event::Snapshot(Err(fault)) => self.fault(&fault),
+            Event::Turned(Ok(output)) => self.turned(output),
+            Event::Turned(Err(fault)) => self.fault(&fault),
+        }
+        self.advance();
+        actions.append(&mut self.out);
+    }
+
+    /// Whether more messages may be delivered: the budget has room (ME-1).
+    pub fn wants_messages(&self) -> bool {
+        self.phase == Phase::Working && self.held_bytes() < self.limits.bytes_max && self.ready.len() < 64
+    }
+
+    /// When the next [`Event::Wake`] is due, in milliseconds.
+    pub fn next_wake(&self) -> Option<u64> {
+        let instance = match self.instance {
+            Instance::Absent(at) if self.started => Some(at),
+            _ => None,
+        };
+        [instance, self.calls.next_due()].into_iter().flatten().min()
+    }
+
+    /// Bytes of messages, columns and encode buffers held now.
+    pub fn held_bytes(&self) -> usize {
+        let pins: usize = self.channels.values().map(|c| c.held_bytes).sum();
+        pins + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Fenced(_))
+    }
+
+    fn advance(&mut self) {
+        if self.is_over() || !self.started {
+            return;
+        }
+        for (id, task) in self.calls.due(self.now_ms) {
+            self.out.push(Action::Begin { id, work: task.work });
+        }
+        match self.instance {
+            // Recovery begins when no mutating call is in flight: it would see a state that is about to change.
+            Instance::Absent(at) if self.now_ms >= at && self.calls.at_peer() == 0 => {
+                self.forget_scan();
+                self.instance = Instance::Building;
+                self.out.push(Action::Build { resume: None, replay: Vec::new() });
+            }
+            Instance::Ready if self.journal.wants_base() => {
+                self.instance = Instance::Snapshotting;
+                self.out.push(Action::Snapshot);
+            }
+            Instance::Ready => self.begin_turn(),
+            _ => {}
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        let again = self.turn.take();
+        let pressure = self.wanted_bytes();
+        let news = !self.completions.is_empty() || !self.ready.is_empty() || self.report.more || self.fresh;
+        let input = match again {
+            Some(input) => input,
+            None if news || (pressure > 0 && pressure != self.pressure) => {
+                let page = match self.ready.front_mut() {
+                    Some(front) => {
+                        let page = front.take_groups(self.limits.page_max);
+                        if front.is_empty() {
+                            self.ready.pop_front();
+                        }
+                        page
+                    }
+                    None => Page::default(),
+                };
+                let completions = std::mem::take(&mut self.completions);
+                Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket })
+            }
+            None => return,
+        };
+        self.pressure = pressure;
+        self.instance = Instance::Turning;
+        self.turn = Some(input.clone());
+        self.out.push(Action::Turn(input));
+    }
+
+    /// What the component should write soon: open bytes beyond half of the budget.
+    fn wanted_bytes(&self) -> u64 {
+        let open: usize = self.channels.values().map(|c| c.open_bytes).sum();
+        open.saturating_sub(self.limits.bytes_max / 2) as u64
+    }
+
+    fn turned(&mut self, output: TurnOutput) {
+        let Some(input) = self.turn.take() else { return };
+        self.instance = Instance::Ready;
+        self.faults = 0;
+        self.fresh = false;
+        self.counters.turns += 1;
+        self.report = output.report;
+        let mut page = input.page.clone();
+        if output.taken < page.len() {
+            if output.taken > 0 {
+                page.take_groups(output.taken);
+            }
+            self.ready.push_front(page);
+        }
+        if output.taken > 0 {
+            self.handed = input.page.first + output.taken as Ordinal - 1;
+        }
+        self.next_ticket = input.first_ticket + output.intents.len() as Ticket;
+        let output = Arc::new(output);
+        self.journal.record(input.clone(), output.clone());
+        for (nth, intent) in output.intents.iter().enumerate() {
+            self.apply(input.first_ticket + nth as Ticket, intent);
+        }
+        if output.report.phase == GuestPhase::LogMoved && self.phase == Phase::Working {
+            self.phase = Phase::LogMoved;
+            self.out.push(Action::Notice(Weight::Info, format!("pchannel {}: the log moved, everything in it is durable", self.caller.pchannel)));
+            self.out.push(Action::CloseScan);
+        }
+    }
+
+    /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more.
+    fn fault(&mut self, fault: &Fault) {
+        self.counters.faults += 1;
+        let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
+        self.faults += 1;
+        match self.journal.replay() {
+            Some((resume, replay)) if self.faults == 1 => {
+                self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
+                self.instance = Instance::Building;
+                self.out.push(Action::Build { resume, replay });
+            }
+            _ => self.lose_instance(fault),
+        }
+    }
+
+    /// Recovers with a new instance, after a wait: nothing of the old one is needed (SW-2, principle 4).
+    fn lose_instance(&mut self, fault: &Fault) {
+        self.faults += 1;
+        let wait = backoff_ms(self.faults);
+        let text = format!("pchannel {}: the component failed: {fault}; a new instance recovers in {wait} ms", self.caller.pchannel);
+        self.phase = Phase::Backoff(fault.to_string());
+        self.instance = Instance::Absent(self.now_ms.saturating_add(wait));
+        self.calls.forget_waiting();
+        self.out.push(Action::CloseScan);
+        self.out.push(Action::Notice(Weight::Error, text));
+    }
+
+    /// Forgets everything that the log and the coordinator can say again.
+    fn forget_scan(&mut self) {
+        if self.scan > 0 {
+            self.out.push(Action::CloseScan);
+        }
+        self.phase = Phase::InRecovery;
+        self.scan += 1;
+        self.scan_from = None;
+        self.turn = None;
+        self.journal.reset();
+        self.report = TurnReport::default();
+        self.fresh = true;
+        self.completions.clear();
+        self.ready.clear();
+        self.group.clear();
+        self.channels.clear();
+        self.introduced.clear();
+        self.next_ordinal = 1;
+        self.handed = 0;
+        self.group_ends.clear();
+        self.stored.clear();
+        self.writes = 0;
+        self.waiting_writes.clear();
+        self.writing_bytes = 0;
+    }
+
+    fn complete(&mut self, ticket: Ticket, kind: IntentKind, channel: ChannelIndex, segment: i64, up_to: Ordinal, outcome: Result<Answer, Refusal>) {
+        self.completions.push(Completion { ticket, kind, channel, segment, up_to, outcome });
+    }
+
+    fn intern(&mut self, name: &str) -> ChannelIndex {
+        if let Some(&index) = self.names.get(name) {
+            return index;
+        }
+        let index = self.names.len() as ChannelIndex;
+        self.names.insert(name.to_owned(), index);
+        index
+    }
+
+    fn account(&mut self, index: ChannelIndex, name: &str) -> &mut ChannelAccount {
+        self.channels.entry(index).or_insert_with(|| ChannelAccount::new(index, name.to_owned()))
+    }
+
+    /// Gives a channel up until the next recovery (IS-1).
+    fn detach(&mut self, index: ChannelIndex, reason: String) {
+        let since = self.tick;
+        let Some(account) = self.channels.get_mut(&index).filter(|c| c.is_live()) else { return };
+        let stored = account.stored;
+        account.detach(reason, since);
+        let text = match &account.standing {
+            Standing::Detached { reason, .. } => format!("channel {} is detached: {reason}", account.name),
+            _ => String::new(),
+        };
+        self.stored.remove(&(stored, index));
+        self.out.push(Action::Notice(Weight::Error, text));
+    }
+
+    /// The host detached a channel by itself: the component hears of it.
+    fn detach_and_tell(&mut self, index: ChannelIndex, reason: String) {
+        self.detach(index, reason.clone());
+        self.complete(0, IntentKind::Detach, index, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
+    }
+
+    /// A newer term owns the pchannel: nothing more may be done in its name (FE-1).
+    fn fence(&mut self, detail: String) {
+        self.out.push(Action::CloseScan);
+        self.out.push(Action::Notice(Weight::Error, format!("pchannel {} is fenced: {detail}", self.caller.pchannel)));
+        self.calls.forget_waiting();
+        self.phase = Phase::Fenced(detail);
+    }
+
+    fn every_live_channel(&self) -> Vec<ChannelIndex> {
+        self.channels.iter().filter(|(i, c)| **i != EVERY_CHANNEL && c.is_live()).map(|(&i, _)| i).collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! What an operator sees: the state of the pchannel, and what holds each channel.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Counters, Instance, Pchannel, Phase};
+use crate::account::{ChannelAccount, Pinned, Standing};
+use crate::ledger::Ledger;
+use crate::turn::{ChannelIndex, EVERY_CHANNEL, Ordinal, TurnReport};
+
+/// The state of a pchannel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub pchannel: String,
+    /// The term it is owned in.
+    pub term: i64,
+    /// What the flusher is doing, as `flusher_info` names it, or the named state it stopped in.
+    pub state: String,
+    /// Why, when the state is not a normal one.
+    pub reason: Option<String>,
+    /// Tick of the last delivered message.
+    pub tick: u64,
+    /// Tick of the stored consume checkpoint.
+    pub consume_tick: Option<u64>,
+    /// Bytes held in memory.
+    pub held_bytes: usize,
+    /// Bytes it may hold.
+    pub bytes_max: usize,
+    /// Calls and writes in flight.
+    pub in_flight: usize,
+    /// Instances lost to a fault.
+    pub faults: u64,
+    /// Intents that the guard refused.
+    pub guard_refusals: u64,
+    /// Messages set aside.
+    pub dead_letters: u64,
+    /// Turns run.
+    pub turns: u64,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Idle ticks passed over.
+    pub idle_ticks_filtered: u64,
+    /// Messages of unknown types.
+    pub unknown_types: u64,
+    /// Batches that memory pressure ended.
+    pub pressure_cuts: u64,
+    /// The channels.
+    pub channels: Vec<ChannelStatus>,
+}
+
+/// The state of a channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub vchannel: String,
+    /// `served`, `detached`, `dropped`, `unknown to the coordinator` or `asking`.
+    pub standing: String,
+    /// What holds its checkpoint, by the host's own account.
+    pub pin: String,
+    /// Tick of the stored checkpoint.
+    pub checkpoint_tick: Option<u64>,
+    /// Milliseconds of event time between the stored checkpoint and the last delivered message.
+    pub lag_ms: Option<u64>,
+    /// Messages that are not finished.
+    pub pins: usize,
+    /// Bytes they hold.
+    pub held_bytes: usize,
+    /// LD-1.
+    pub ledger: Ledger,
+}
+
+impl Pchannel {
+    /// What the flusher is doing.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Returns the counts since the process started.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Returns what the component reported last.
+    pub fn report_of_component(&self) -> TurnReport {
+        self.report
+    }
+
+    /// Returns a channel's index, for the component's `explain`.
+    pub fn channel_index(&self, vchannel: &str) -> Option<ChannelIndex> {
+        self.names.get(vchannel).copied().filter(|index| self.channels.contains_key(index))
+    }
+
+    /// Whether a component instance can be asked.
+    pub fn has_instance(&self) -> bool {
+        matches!(self.instance, Instance::Ready)
+    }
+
+    /// Whether nothing waits: no message, no call, no completion.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Working && self.ready.is_empty() && self.completions.is_empty() && self.calls.is_empty() && self.instance == Instance::Ready
+    }
+
+    /// Iterates over the host's accounts of the channels.
+    pub fn accounts(&self) -> impl Iterator<Item = &ChannelAccount> {
+        self.channels.values().filter(|c| c.index != EVERY_CHANNEL)
+    }
+
+    /// Returns the state of the pchannel and of every channel.
+    pub fn status(&self) -> Status {
+        let (state, reason) = match &self.phase {
+            Phase::InRecovery => ("in_recovery", None),
+            Phase::Working => ("working", None),
+            Phase::Closing => ("closing", None),
+            Phase::LogMoved => ("log moved", None),
+            Phase::Fenced(why) => ("fenced", Some(why.clone())),
+            Phase::Backoff(why) => ("recovering again", Some(why.clone())),
+        };
+        let waits = self.calls.iter().filter_map(|c| c.last_error.clone()).next();
+        Status {
+            pchannel: self.caller.pchannel.clone(),
+            term: self.caller.term,
+            state: state.to_owned(),
+            reason: reason.or(waits),
+            tick: self.tick,
+            consume_tick: self.consumed.as_ref().map(|p| p.tick),
+            held_bytes: self.held_bytes(),
+            bytes_max: self.limits.bytes_max,
+            in_flight: self.calls.len(),
+            faults: self.counters.faults,
+            guard_refusals: self.counters.guard_refusals,
+            dead_letters: self.counters.dead_letters,
+            turns: self.counters.turns,
+            messages: self.counters.messages,
+            idle_ticks_filtered: self.report.idle_ticks_filtered,
+            unknown_types: self.report.unknown_types,
+            pressure_cuts: self.report.pressure_cuts,
+            channels: self.accounts().map(|c| self.channel_status(c)).collect(),
+        }
+    }
+
+    fn channel_status(&self, account: &ChannelAccount) -> ChannelStatus {
+        let stored = account.stored_position.as_ref().or(account.seek.as_ref()).map(|p| p.tick);
+        ChannelStatus {
+            vchannel: account.name.clone(),
+            standing: match account.standing {
+                Standing::Unknown => "asking",
+                Standing::Served => "served",
+                Standing::Dropped => "dropped",
+                Standing::NotFound => "unknown to the coordinator",
+                Standing::Detached { .. } => "detached",
+            }
+            .to_owned(),
+            pin: describe_pin(account),
+            checkpoint_tick: stored,
+            lag_ms: stored.map(|s| (self.tick >> 18).saturating_sub(s >> 18)),
+            pins: account.pins.len(),
+            held_bytes: account.held_bytes,
+            ledger: account.ledger.clone(),
+        }
+    }
+}
+
+/// What holds a channel's checkpoint, in one sentence, by the host's own account: it answers even when the component is dead.
+fn describe_pin(account: &ChannelAccount) -> String {
+    match &account.standing {
+        Standing::Detached { reason, since, held } => {
+            let ms = since >> 18;
+            format!("detached since event time {ms} ms, the consume checkpoint is held at message {held}: {reason}. Mend the cause and restart the node")
+        }
+        Standing::Dropped => "the channel is dropped".to_owned(),
+        Standing::NotFound => "the coordinator does not know the channel".to_owned(),
+        Standing::Unknown => "waits for the coordinator's answer".to_owned(),
+        Standing::Served => match account.pins.first_key_value() {
+            None => "nothing: every delivered message is finished".to_owned(),
+            Some((ordinal, pin)) => format!("{} (tick {})", describe_message(*ordinal, &pin.what, account), pin.position.tick),
+        },
+    }
+}
+
+fn describe_message(ordinal: Ordinal, what: &Pinned, account: &ChannelAccount) -> String {
+    match what {
+        Pinned::Rows { segment, rows, .. } => {
+            let s = account.segments.get(segment);
+            let syncing = s.is_some_and(|s| s.jobs.front().is_some_and(|j| j.batch.first() <= Some(&ordinal) && j.running));
+            let state = if syncing { "their sync is in flight" } else { "they wait for a sync" };
+            format!("message {ordinal}: {rows} rows of segment {segment}, {state}")
+        }
+        Pinned::Deletes { partition, rows, .. } => format!("message {ordinal}: {rows} deletes of partition {partition} are not durable"),
+        Pinned::Control(waits) => format!("control message {ordinal} waits for {waits:?}"),
+    }
+}

@@ -1,0 +1,626 @@
+//! Calls and writes: what their ends mean for pins, accounts and completions.
+
+use std::sync::Arc;
+
+use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
+use crate::account::{Job, Pinned, Standing, Target, Wait};
+use crate::calls::{Binlog, Call, CallError, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentInfo, SegmentState};
+use crate::ledger::End;
+use crate::retry::{CallId, InFlight};
+use crate::turn::{
+    Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, IntentKind, Ordinal, RecoveredChannel, RecoveredSegment, Refusal, RefusalKind, SegmentStanding,
+    Ticket,
+};
+
+/// Work in flight and what it is for.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub purpose: Purpose,
+    pub work: Work,
+    /// The scan it belongs to: results of an earlier one are of no interest.
+    pub scan: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    VChannels { ticket: Ticket },
+    Recovery { ticket: Ticket, channel: ChannelIndex },
+    AppendFlush { ticket: Ticket, channel: ChannelIndex, segment: i64 },
+    LoadConsume { ticket: Ticket, channels: Vec<ChannelIndex> },
+    OpenScan { ticket: Ticket },
+    Alloc { ticket: Ticket, channel: ChannelIndex, at: Ordinal, segment: i64 },
+    Schema { channel: ChannelIndex, at: Ordinal },
+    Write { channel: ChannelIndex, target: Target, bytes: usize },
+    Save { channel: ChannelIndex, target: Target, written: Written },
+    /// The peer kept what it had: what does it have?
+    Confirm { channel: ChannelIndex, target: Target, written: Written },
+    DropSegment { ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal },
+    DropChannel { ticket: Ticket, channel: ChannelIndex, at: Ordinal },
+    Report { ticket: Ticket, entries: Vec<(ChannelIndex, Ordinal, Position)> },
+    SaveConsume { ticket: Ticket, at: Ordinal, position: Position },
+}
+
+/// "Not found" answers to a save that are tried again while the pchannel is ours: never success, and maybe a window.
+const SAVE_NOT_FOUND_TOLERANCE: u32 = 5;
+
+impl Pchannel {
+    pub(super) fn begin(&mut self, purpose: Purpose, work: Work) {
+        let write = matches!(work, Work::Write(_));
+        let id = self.calls.begin(Task { purpose, work: work.clone(), scan: self.scan }, self.now_ms);
+        if write && self.writes >= self.limits.writes_max {
+            self.waiting_writes.push_back(id);
+            self.calls.park(id);
+            return;
+        }
+        self.writes += usize::from(write);
+        self.out.push(Action::Begin { id, work });
+    }
+
+    /// A write ended for good: the next one may begin.
+    fn next_write(&mut self) {
+        self.writes = self.writes.saturating_sub(1);
+        if let Some(id) = self.waiting_writes.pop_front()
+            && let Some(task) = self.calls.unpark(id)
+        {
+            self.writes += 1;
+            self.out.push(Action::Begin { id, work: task.work });
+        }
+    }
+
+    pub(super) fn ended(&mut self, id: CallId, result: Result<Outcome, CallError>) {
+        let Some(call) = self.calls.end(id) else { return };
+        if self.is_over() || call.what.scan != self.scan || matches!(self.phase, Phase::Backoff(_)) {
+            return;
+        }
+        match result {
+            Err(CallError::Transient(why)) => {
+                if call.failures == 0 || call.failures.is_multiple_of(10) {
+                    let text = format!("{} failed and is tried again: {why}", name(&call.what.work));
+                    self.out.push(Action::Notice(Weight::Warn, text));
+                }
+                self.calls.fail(id, call, why, self.now_ms);
+            }
+            Err(CallError::Fenced(why)) => self.fence(why),
+            Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
+            result => self.settle(call.what, result),
+        }
+    }
+
+    fn tolerates(&self, call: &InFlight<Task>) -> bool {
+        match call.what.purpose {
+            Purpose::Recovery { .. } => call.failures < self.limits.not_found_tolerance,
+            Purpose::Save { ref written, .. } => written.rows > 0 && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance),
+            _ => false,
+        }
+    }
+
+    fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
+        match (task.purpose, result) {
+            (Purpose::VChannels { ticket }, Ok(Outcome::Reply(Reply::VChannels(names)))) => {
+                let named: Vec<(ChannelIndex, String)> = names.into_iter().map(|name| (self.intern(&name), name)).collect();
+                for (index, name) in &named {
+                    self.account(*index, name);
+                    self.introduced.insert(*index);
+                    self.stored.insert((0, *index));
+                }
+                self.complete(ticket, IntentKind::VChannels, EVERY_CHANNEL, 0, 0, Ok(Answer::VChannels(named)));
+            }
+            (Purpose::Recovery { ticket, channel }, Ok(Outcome::Reply(Reply::Recovery(info)))) => self.recovered(ticket, channel, *info),
+            (Purpose::Recovery { ticket, channel }, Err(error)) => self.not_recovered(ticket, channel, error),
+            (Purpose::AppendFlush { ticket, channel, segment }, result) => {
+                let outcome = result.map(|_| Answer::Nothing).map_err(refusal);
+                self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, outcome);
+            }
+            (Purpose::LoadConsume { ticket, channels }, Ok(Outcome::Reply(Reply::Consume(stored)))) => self.open_scan(ticket, &channels, stored),
+            (Purpose::OpenScan { ticket }, Ok(_)) => {
+                self.phase = Phase::Working;
+                self.complete(ticket, IntentKind::Open, EVERY_CHANNEL, 0, 0, Ok(Answer::Nothing));
+            }
+            (Purpose::Alloc { ticket, channel, at, segment }, Ok(_)) => {
+                if let Some(account) = self.channels.get_mut(&channel) {
+                    account.segment_registered(segment);
+                }
+                self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Ok(Answer::Nothing));
+            }
+            (Purpose::Alloc { ticket, channel, at, segment }, Err(error)) => {
+                self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Err(refusal(error)));
+            }
+            (Purpose::Schema { channel, .. }, Ok(_)) => {
+                if let Some(account) = self.channels.get_mut(&channel) {
+                    account.settle_controls(|w| *w == Wait::Schema);
+                }
+            }
+            (Purpose::Schema { channel, at }, Err(error)) => {
+                self.detach_and_tell(channel, format!("the schema of message {at} was not recorded: {error}"));
+            }
+            (Purpose::Write { channel, target, bytes }, result) => {
+                self.writing_bytes = self.writing_bytes.saturating_sub(bytes);
+                self.next_write();
+                self.wrote(channel, target, result);
+            }
+            (Purpose::Save { channel, target, written }, result) => self.saved(channel, target, written, result),
+            (Purpose::Confirm { channel, target, written }, Ok(Outcome::Reply(Reply::Segment(stored)))) => {
+                self.confirm(channel, target, written, stored.map(|s| *s));
+            }
+            (Purpose::Confirm { channel, target, .. }, Err(error)) => self.end_job(channel, target, Err(refusal(error))),
+            (Purpose::DropSegment { ticket, channel, segment, at }, result) => self.segment_dropped(ticket, channel, segment, at, result),
+            (Purpose::DropChannel { ticket, channel, at }, result) => self.channel_dropped(ticket, channel, at, result),
+            (Purpose::Report { ticket, entries }, Ok(Outcome::Reply(Reply::Checkpoints(stored)))) => self.reported(ticket, &entries, &stored),
+            (Purpose::Report { ticket, mut entries }, Err(_)) if entries.len() > 1 => {
+                // A batch with a bad entry is split until that entry stands alone.
+                let rest = entries.split_off(entries.len() / 2);
+                self.begin_report(ticket, entries);
+                self.begin_report(ticket, rest);
+            }
+            (Purpose::Report { ticket, entries }, Err(error)) => {
+                self.out.push(Action::Notice(Weight::Error, format!("checkpoint of {} is refused: {error}", self.name_of(entries[0].0))));
+                self.reported(ticket, &entries, &[]);
+            }
+            (Purpose::SaveConsume { ticket, at, position }, Ok(_)) => {
+                self.out.push(Action::Truncate(position.last_confirmed.clone()));
+                self.consumed = Some(position);
+                self.complete(ticket, IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, at, Ok(Answer::Nothing));
+            }
+            (Purpose::SaveConsume { ticket, at, .. }, Err(error)) => {
+                self.complete(ticket, IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, at, Err(refusal(error)));
+            }
+            (purpose, result) => {
+                let text = format!("recovery cannot go on: {purpose:?} ended with {result:?}");
+                self.lose_instance(&crate::turn::Fault::Start(text));
+            }
+        }
+    }
+
+    fn recovered(&mut self, ticket: Ticket, channel: ChannelIndex, info: RecoveryInfo) {
+        // A channel that stands before this scan's start was not read from there: only the next recovery can serve it.
+        let behind = self.scan_from.as_ref().is_some_and(|from| match &info.seek {
+            Some(seek) => seek.last_confirmed.compare(&from.last_confirmed).is_ok_and(|o| o.is_lt()),
+            None => true,
+        });
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        account.collection = Some(info.collection);
+        account.seek = info.seek.clone();
+        if behind {
+            let reason = format!("channel {} stands before the start of this scan: the next recovery serves it", account.name);
+            self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
+            return;
+        }
+        account.standing = Standing::Served;
+        for (from, schema) in info.schemas {
+            if account.schemas.binary_search_by_key(&from, |(f, _)| *f).is_err() {
+                account.schemas.push((from, Arc::new(schema)));
+            }
+        }
+        account.schemas.sort_by_key(|(from, _)| *from);
+        let hazard = account.schemas.is_empty().then(|| "the coordinator has no schema for the channel".to_owned());
+        let mut segments = Vec::with_capacity(info.segments.len());
+        for s in info.segments {
+            segments.push(RecoveredSegment {
+                segment: s.segment,
+                partition: s.partition,
+                state: match s.state {
+                    SegmentState::Growing => SegmentStanding::Growing,
+                    SegmentState::Flushed => SegmentStanding::Flushed,
+                    SegmentState::Dropped => SegmentStanding::Dropped,
+                },
+                dml_tick: s.dml.as_ref().map_or(0, |p| p.tick),
+                old_architecture: !s.created_by_streaming,
+            });
+            let entry = account.segments.entry(s.segment).or_default();
+            entry.partition = s.partition;
+            entry.dropped = s.state == SegmentState::Dropped;
+            entry.storage_version = s.storage_version;
+            entry.recovered_dml = s.dml.clone();
+            entry.dml = s.dml;
+            entry.start = s.start.or(entry.start.take());
+            entry.files = s.files;
+            entry.rows = s.rows;
+            let id = s.segment;
+            account.segment_registered(id);
+            if s.state != SegmentState::Growing {
+                account.segment_ended(id);
+            }
+        }
+        account.settle_controls(|w| *w == Wait::Standing);
+        let recovered = RecoveredChannel {
+            collection: info.collection,
+            seek_tick: info.seek.map_or(0, |p| p.tick),
+            segments,
+            hazard,
+        };
+        self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Ok(Answer::Recovered(recovered)));
+    }
+
+    fn not_recovered(&mut self, ticket: Ticket, channel: ChannelIndex, error: CallError) {
+        if let Some(account) = self.channels.get_mut(&channel) {
+            match &error {
+                CallError::Dropped(_) => account.standing = Standing::Dropped,
+                CallError::NotFound(_) => account.standing = Standing::NotFound,
+                // The channel begins in this scan, with the CreateCollection that waits for this answer.
+                CallError::NotAvailable(_) => {
+                    let begins = account.pins.values().find(|p| matches!(&p.what, Pinned::Control(w) if w.contains(&Wait::Standing)));
+                    if let Some(pin) = begins {
+                        account.seek = Some(pin.position.clone());
+                        account.standing = Standing::Served;
+                        account.settle_controls(|w| *w == Wait::Standing);
+                    } else if self.scan_from.is_none() && account.first.is_none() {
+                        self.channels.remove(&channel);
+                        self.introduced.remove(&channel);
+                        self.stored.remove(&(0, channel));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if matches!(error, CallError::Dropped(_) | CallError::NotFound(_)) {
+            self.stored.retain(|&(_, c)| c != channel);
+        }
+        self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(refusal(error)));
+    }
+
+    /// The scan starts at the smaller of the stored consume checkpoint and the channels' seek positions; without channels at the stored
+    /// one; without either at the earliest record.
+    fn open_scan(&mut self, ticket: Ticket, channels: &[ChannelIndex], stored: Option<Position>) {
+        let left_out: Vec<ChannelIndex> = self.channels.values().filter(|c| c.is_served() && !channels.contains(&c.index)).map(|c| c.index).collect();
+        for index in left_out {
+            self.detach_and_tell(index, "the component left it out of the scan".to_owned());
+        }
+        self.consumed = stored.clone();
+        let mut from = stored;
+        let mut earliest = from.is_none() && channels.is_empty();
+        for index in channels {
+            let Some(account) = self.channels.get(index).filter(|c| c.is_served()) else { continue };
+            match (&account.seek, &from) {
+                (None, _) => earliest = true,
+                (Some(seek), None) => from = Some(seek.clone()),
+                (Some(seek), Some(smallest)) => match seek.last_confirmed.compare(&smallest.last_confirmed) {
+                    Ok(order) if order.is_lt() => from = Some(seek.clone()),
+                    Ok(_) => {}
+                    // CK-4: ids of different logs are never compared.
+                    Err(error) => {
+                        let refusal = Refusal::new(RefusalKind::Permanent, format!("channel {}: {error}", account.name));
+                        self.complete(ticket, IntentKind::Open, EVERY_CHANNEL, 0, 0, Err(refusal));
+                        return;
+                    }
+                },
+            }
+        }
+        let from = if earliest { None } else { from };
+        self.scan_from = from.clone();
+        self.begin(Purpose::OpenScan { ticket }, Work::OpenScan { scan: self.scan, from });
+    }
+
+    /// Begins the next sync of a segment or partition, if none runs.
+    pub(super) fn run_jobs(&mut self, channel: ChannelIndex, target: Target) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        let Some(front) = account.jobs(target).front() else { return };
+        if front.running {
+            return;
+        }
+        let (up_to, flush) = (front.up_to, front.flush);
+        let batch = account.take_staged(target, up_to);
+        if let Some(front) = account.jobs(target).front_mut() {
+            front.running = true;
+            front.batch.clone_from(&batch);
+        }
+        let rows_flush = flush && matches!(target, Target::Segment(_));
+        if batch.is_empty() && !rows_flush {
+            return self.end_job(channel, target, Ok(0));
+        }
+        self.write(channel, target, &batch, rows_flush);
+    }
+
+    fn write(&mut self, channel: ChannelIndex, target: Target, batch: &[Ordinal], flush: bool) {
+        let Some(account) = self.channels.get(&channel) else { return };
+        let segment = match target {
+            Target::Segment(id) => account.segments.get(&id),
+            Target::Deletes(_) => None,
+        };
+        let bodies: Vec<_> = batch
+            .iter()
+            .filter_map(|&ordinal| {
+                let pin = account.pins.get(&ordinal)?;
+                match &pin.what {
+                    Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => Some((ordinal, pin.position.tick, payload.clone())),
+                    Pinned::Control(_) => None,
+                }
+            })
+            .collect();
+        let tick = bodies.first().map_or(u64::MAX, |b| b.1);
+        let earlier_statistics: Vec<Binlog> =
+            segment.map(|s| s.files.stats.iter().flat_map(|f| &f.binlogs).filter(|b| b.log_id != 1).cloned().collect()).unwrap_or_default();
+        let id = match target {
+            Target::Segment(id) => id,
+            Target::Deletes(_) => 0,
+        };
+        if bodies.is_empty() && (earlier_statistics.is_empty() || !flush) {
+            let written = Written { segment: id, files: Default::default(), rows: 0 };
+            return self.save(channel, target, written);
+        }
+        let Some(schema) = account.schema_at(tick).cloned() else {
+            let refusal = Refusal::new(RefusalKind::Permanent, format!("channel {} has no schema at tick {tick}", account.name));
+            return self.end_job(channel, target, Err(refusal));
+        };
+        let partition = match target {
+            Target::Segment(_) => segment.map_or(0, |s| s.partition),
+            Target::Deletes(partition) => partition,
+        };
+        // Columns take about as much as the bodies, while both live.
+        let bytes: usize = bodies.iter().map(|b| b.2.len()).sum();
+        let collection = account.collection.unwrap_or_default();
+        let deletes = matches!(target, Target::Deletes(_));
+        let job = WriteJob { collection, partition, segment: id, deletes, schema, bodies, earlier_statistics, flush };
+        self.writing_bytes += bytes;
+        self.begin(Purpose::Write { channel, target, bytes }, Work::Write(Arc::new(job)));
+    }
+
+    fn wrote(&mut self, channel: ChannelIndex, target: Target, result: Result<Outcome, CallError>) {
+        match result {
+            Ok(Outcome::Written(written)) => self.save(channel, target, written),
+            Ok(Outcome::BadRows(bad)) => {
+                self.quarantine(channel, target, bad);
+                let Some(account) = self.channels.get_mut(&channel) else { return };
+                let Some(front) = account.jobs(target).front() else { return };
+                let (batch, flush) = (front.batch.clone(), front.flush);
+                self.write(channel, target, &batch, flush && matches!(target, Target::Segment(_)));
+            }
+            Ok(other) => self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a write ended with {other:?}")))),
+            Err(error) => self.end_job(channel, target, Err(refusal(error))),
+        }
+    }
+
+    /// Sets messages aside that the writer cannot write: their channel's neighbours, and its other rows, go on.
+    fn quarantine(&mut self, channel: ChannelIndex, target: Target, bad: Vec<(Ordinal, String)>) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        for (ordinal, reason) in bad {
+            let Some(pin) = account.pins.get(&ordinal) else { continue };
+            let payload = match &pin.what {
+                Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
+                Pinned::Control(_) => continue,
+            };
+            let letter = super::DeadLetter {
+                id: pin.position.last_confirmed.clone(),
+                vchannel: account.name.clone(),
+                tick: pin.position.tick,
+                reason: format!("message {ordinal} of the scan: {reason}"),
+                properties: Default::default(),
+                payload,
+            };
+            self.counters.dead_letters += 1;
+            self.out.push(Action::Notice(Weight::Error, format!("channel {}: message {ordinal} is set aside: {reason}", account.name)));
+            self.out.push(Action::DeadLetter(Box::new(letter)));
+            account.unpin(ordinal, End::Quarantined);
+            if let Some(front) = account.jobs(target).front_mut() {
+                front.batch.retain(|&o| o != ordinal);
+            }
+        }
+    }
+
+    /// FL-1: the files exist; now the coordinator hears of them, as the segment's full lists.
+    fn save(&mut self, channel: ChannelIndex, target: Target, written: Written) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        let Some(job) = account.jobs(target).front().cloned() else { return };
+        let last = job.batch.last().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
+        let first = job.batch.first().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
+        let control = account.pins.get(&job.up_to).map(|p| p.position.clone());
+        let fallback = self.position_of(job.up_to);
+        let Some(account) = self.channels.get(&channel) else { return };
+        let vchannel = account.name.clone();
+        let collection = account.collection.unwrap_or_default();
+        let save = match target {
+            Target::Segment(id) => {
+                let Some(s) = account.segments.get(&id) else { return };
+                let Some(dml) = last.or_else(|| s.dml.clone()).or(control).or(fallback).or_else(|| account.seek.clone()) else {
+                    let refusal = Refusal::new(RefusalKind::Permanent, format!("no position is known for segment {id}"));
+                    return self.end_job(channel, target, Err(refusal));
+                };
+                let mut files = s.files.clone();
+                files.extend(written.files.clone());
+                let rows = s.rows + i64::try_from(written.rows).unwrap_or_default();
+                let start = s.start.clone();
+                SaveBinlogPaths {
+                    segment: id,
+                    collection,
+                    partition: s.partition,
+                    vchannel,
+                    level: Level::L1,
+                    storage_version: s.storage_version,
+                    files,
+                    dml,
+                    start,
+                    rows,
+                    flushed: job.flush,
+                    dropped: false,
+                }
+            }
+            Target::Deletes(partition) => {
+                let Some(dml) = last else { return self.end_job(channel, target, Ok(0)) };
+                let rows = i64::try_from(written.rows).unwrap_or_default();
+                let files = written.files.clone();
+                let (segment, start) = (written.segment, first);
+                SaveBinlogPaths {
+                    segment,
+                    collection,
+                    partition,
+                    vchannel,
+                    level: Level::L0,
+                    storage_version: 0,
+                    files,
+                    dml,
+                    start,
+                    rows,
+                    flushed: true,
+                    dropped: false,
+                }
+            }
+        };
+        self.begin(Purpose::Save { channel, target, written }, Work::Call(Call::SaveBinlogPaths(Box::new(save))));
+    }
+
+    fn saved(&mut self, channel: ChannelIndex, target: Target, written: Written, result: Result<Outcome, CallError>) {
+        match result {
+            Ok(Outcome::Reply(Reply::Done)) => self.durable(channel, target, written),
+            // A repeated or ambiguous save is confirmed by reading the segment back.
+            Ok(Outcome::Reply(Reply::Ignored(_))) => {
+                let segment = written.segment;
+                self.begin(Purpose::Confirm { channel, target, written }, Work::Call(Call::Segment { segment }));
+            }
+            Ok(other) => self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}")))),
+            Err(CallError::NotFound(why)) => {
+                if let (Target::Segment(id), Some(account)) = (target, self.channels.get_mut(&channel)) {
+                    account.unknown_segments.insert(id);
+                }
+                self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
+            }
+            Err(error) => self.end_job(channel, target, Err(refusal(error))),
+        }
+    }
+
+    fn confirm(&mut self, channel: ChannelIndex, target: Target, written: Written, stored: Option<SegmentInfo>) {
+        let Some(stored) = stored else {
+            return self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, format!("segment {} is gone", written.segment))));
+        };
+        let has_files = written.files.iter().all(|f| stored.files.iter().any(|s| s.path == f.path));
+        if stored.state == SegmentState::Dropped {
+            if let (Target::Segment(id), Some(account)) = (target, self.channels.get_mut(&channel)) {
+                account.segments.entry(id).or_default().dropped = true;
+            }
+            let detail = format!("the coordinator lists segment {} as dropped", written.segment);
+            return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Dropped, detail)));
+        }
+        if has_files {
+            return self.durable(channel, target, written);
+        }
+        let detail = format!(
+            "segment {} is {:?} at the coordinator with {} rows and without the {} files of this sync",
+            written.segment,
+            stored.state,
+            stored.rows,
+            written.files.iter().count()
+        );
+        self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, detail)));
+    }
+
+    /// The coordinator has the files: the rows' pins end as durable.
+    fn durable(&mut self, channel: ChannelIndex, target: Target, written: Written) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        let Some(job) = account.jobs(target).front().cloned() else { return };
+        let last = job.batch.last().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
+        for &ordinal in &job.batch {
+            account.unpin(ordinal, End::Durable);
+        }
+        if let Target::Segment(id) = target {
+            if let Some(s) = account.segments.get_mut(&id) {
+                s.files.extend(written.files);
+                s.rows += i64::try_from(written.rows).unwrap_or_default();
+                s.dml = last.or(s.dml.take());
+                s.registered = true;
+            }
+            if job.flush {
+                account.segment_ended(id);
+                if let Some(s) = account.segments.get_mut(&id) {
+                    s.files = Default::default();
+                }
+            }
+        }
+        self.end_job(channel, target, Ok(written.rows));
+    }
+
+    /// Ends the sync that runs, and begins the next one.
+    fn end_job(&mut self, channel: ChannelIndex, target: Target, outcome: Result<u64, Refusal>) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        let Some(Job { ticket, up_to, flush, batch, .. }) = account.jobs(target).pop_front() else { return };
+        let (kind, segment) = match target {
+            Target::Segment(id) => (IntentKind::Sync, id),
+            Target::Deletes(partition) => (IntentKind::SyncDeletes, partition),
+        };
+        if outcome.is_err() {
+            account.restage(target, &batch);
+            if let (Target::Segment(id), true) = (target, flush)
+                && let Some(s) = account.segments.get_mut(&id)
+            {
+                s.sealed = false;
+            }
+        }
+        self.complete(ticket, kind, channel, segment, up_to, outcome.map(Answer::Synced));
+        self.run_jobs(channel, target);
+    }
+
+    fn segment_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, result: Result<Outcome, CallError>) {
+        let outcome = match result {
+            Ok(_) | Err(CallError::NotFound(_)) => {
+                if let Some(account) = self.channels.get_mut(&channel) {
+                    let known_dropped = account.segments.get(&segment).is_some_and(|s| s.dropped);
+                    let reason = if known_dropped { FilterReason::DroppedSegment } else { FilterReason::DroppedPartition };
+                    let rows: Vec<Ordinal> = account
+                        .pins
+                        .iter()
+                        .filter(|(_, p)| matches!(p.what, Pinned::Rows { segment: s, .. } if s == segment))
+                        .map(|(&o, _)| o)
+                        .collect();
+                    rows.into_iter().for_each(|o| account.unpin(o, End::Filtered(reason)));
+                    account.segment_registered(segment);
+                    account.segment_ended(segment);
+                }
+                Ok(Answer::Nothing)
+            }
+            Err(error) => Err(refusal(error)),
+        };
+        self.complete(ticket, IntentKind::DropSegment, channel, segment, at, outcome);
+    }
+
+    fn channel_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal, result: Result<Outcome, CallError>) {
+        let outcome = match result {
+            Ok(_) | Err(CallError::NotFound(_) | CallError::Dropped(_)) => {
+                if let Some(account) = self.channels.get_mut(&channel) {
+                    account.standing = Standing::Dropped;
+                    account.end_all(FilterReason::DroppedChannel);
+                    let stored = account.stored;
+                    self.stored.remove(&(stored, channel));
+                }
+                Ok(Answer::Nothing)
+            }
+            Err(error) => Err(refusal(error)),
+        };
+        self.complete(ticket, IntentKind::DropChannel, channel, 0, at, outcome);
+    }
+
+    /// A report counts only as far as it was read back: a coordinator may drop it silently.
+    fn reported(&mut self, ticket: Ticket, entries: &[(ChannelIndex, Ordinal, Position)], stored: &[Result<Option<Position>, CallError>]) {
+        let mut answered = Vec::with_capacity(entries.len());
+        for (nth, (channel, at, position)) in entries.iter().enumerate() {
+            let Some(account) = self.channels.get_mut(channel) else { continue };
+            if let Some(Ok(Some(read_back))) = stored.get(nth)
+                && read_back.tick >= position.tick
+                && account.is_served()
+                && *at > account.stored
+            {
+                self.stored.remove(&(account.stored, *channel));
+                account.stored = *at;
+                account.stored_position = Some(position.clone());
+                self.stored.insert((*at, *channel));
+            }
+            answered.push((*channel, account.stored));
+        }
+        self.complete(ticket, IntentKind::Report, EVERY_CHANNEL, 0, 0, Ok(Answer::Checkpoints(answered)));
+    }
+}
+
+fn name(work: &Work) -> &'static str {
+    match work {
+        Work::Call(call) => call.name(),
+        Work::Write(_) => "segment write",
+        Work::AppendFlush { .. } => "append of a flush message",
+        Work::OpenScan { .. } => "opening of the scan",
+    }
+}
+
+fn refusal(error: CallError) -> Refusal {
+    let kind = match &error {
+        CallError::NotFound(_) => RefusalKind::NotFound,
+        CallError::NotAvailable(_) => RefusalKind::NotAvailable,
+        CallError::Dropped(_) => RefusalKind::Dropped,
+        CallError::Transient(_) | CallError::Fenced(_) | CallError::Permanent(_) => RefusalKind::Permanent,
+    };
+    Refusal::new(kind, error.to_string())
+}

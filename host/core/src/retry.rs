@@ -1,0 +1,147 @@
+//! Calls in flight: tried again with backoff until they end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names a call between an action and its event.
+pub type CallId = u64;
+
+/// First wait before a call is tried again, in milliseconds: short, since most faults are a restart.
+pub const BACKOFF_FIRST_MS: u64 = 100;
+/// Longest wait, in milliseconds: an operator who mends the peer should not wait longer.
+pub const BACKOFF_MAX_MS: u64 = 10_000;
+
+/// The wait after so many failures.
+pub fn backoff_ms(failures: u32) -> u64 {
+    BACKOFF_FIRST_MS.checked_shl(failures.saturating_sub(1)).unwrap_or(BACKOFF_MAX_MS).clamp(BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct InFlight<T> {
+    /// What is called, and for whom.
+    pub what: T,
+    /// Failures so far.
+    pub failures: u32,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// When the call was first made, in milliseconds.
+    pub since_ms: u64,
+}
+
+/// The table of calls in flight.
+#[derive(Clone, Debug)]
+pub struct Calls<T> {
+    next: CallId,
+    in_flight: BTreeMap<CallId, InFlight<T>>,
+    due: BTreeSet<(u64, CallId)>,
+    parked: BTreeSet<CallId>,
+}
+
+impl<T> Default for Calls<T> {
+    fn default() -> Self {
+        Self { next: 1, in_flight: BTreeMap::new(), due: BTreeSet::new(), parked: BTreeSet::new() }
+    }
+}
+
+impl<T: Clone> Calls<T> {
+    /// Begins a call.
+    pub fn begin(&mut self, what: T, now_ms: u64) -> CallId {
+        let id = self.next;
+        self.next += 1;
+        self.in_flight.insert(id, InFlight { what, failures: 0, last_error: None, since_ms: now_ms });
+        id
+    }
+
+    /// Ends a call and returns what it was; `None` for one that was forgotten.
+    pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
+        self.in_flight.remove(&id)
+    }
+
+    /// Puts a failed call back, to be made again after its backoff.
+    pub fn fail(&mut self, id: CallId, mut call: InFlight<T>, error: String, now_ms: u64) {
+        call.failures = call.failures.saturating_add(1);
+        call.last_error = Some(error);
+        self.due.insert((now_ms.saturating_add(backoff_ms(call.failures)), id));
+        self.in_flight.insert(id, call);
+    }
+
+    /// Takes the calls whose backoff has passed.
+    pub fn due(&mut self, now_ms: u64) -> Vec<(CallId, T)> {
+        let mut due = Vec::new();
+        while let Some(&(at, id)) = self.due.first() {
+            if at > now_ms {
+                break;
+            }
+            self.due.pop_first();
+            due.extend(self.in_flight.get(&id).map(|c| (id, c.what.clone())));
+        }
+        due
+    }
+
+    /// Holds a call back that was not made yet.
+    pub fn park(&mut self, id: CallId) {
+        self.parked.insert(id);
+    }
+
+    /// Releases a call that was held back.
+    pub fn unpark(&mut self, id: CallId) -> Option<T> {
+        self.parked.remove(&id);
+        self.in_flight.get(&id).map(|c| c.what.clone())
+    }
+
+    /// When the next backoff passes, in milliseconds.
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// Iterates over the calls in flight.
+    pub fn iter(&self) -> impl Iterator<Item = &InFlight<T>> {
+        self.in_flight.values()
+    }
+
+    /// Number of calls in flight, those that wait for their backoff included.
+    pub fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether none is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Number of calls that a peer is working on now.
+    pub fn at_peer(&self) -> usize {
+        self.in_flight.len() - self.due.len() - self.parked.len()
+    }
+
+    /// Forgets the calls that are not at a peer; the others still end.
+    pub fn forget_waiting(&mut self) {
+        let due = std::mem::take(&mut self.due).into_iter().map(|(_, id)| id);
+        for id in due.chain(std::mem::take(&mut self.parked)) {
+            self.in_flight.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_and_stays_within_its_bounds() {
+        let waits: Vec<u64> = (1..=9).map(backoff_ms).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(backoff_ms(u32::MAX), BACKOFF_MAX_MS);
+    }
+
+    #[test]
+    fn a_failed_call_is_due_after_its_backoff_and_not_before() {
+        let mut calls = Calls::default();
+        let id = calls.begin("save", 0);
+        let call = calls.end(id).unwrap();
+        calls.fail(id, call, "slow".into(), 1_000);
+        assert!(calls.due(1_099).is_empty());
+        assert_eq!(calls.due(1_100), [(id, "save")]);
+        assert_eq!(calls.at_peer(), 1);
+    }
+}

@@ -1,0 +1,63 @@
+//! Run-time switches of test builds: each breaks one promise, so that its test can be seen red.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Switch {
+    /// CK-2: the guard lets checkpoints pass pins.
+    IgnorePins = 1,
+    /// LD-1: the guard believes every filter reason.
+    TrustFilters = 2,
+    /// CK-1: the coordinator's checkpoints move back.
+    CheckpointsMoveBack = 4,
+    /// FE-1: the coordinator does not look at terms.
+    IgnoreTerms = 8,
+    /// CK-3: the guard lets the consume checkpoint pass channels.
+    ConsumeAhead = 16,
+    /// FL-2: a flush is accepted with rows staged after it.
+    FlushWithStagedRows = 32,
+    /// CK-4: positions carry a message's own id.
+    OwnIds = 64,
+    /// FL-1: the coordinator hears of files before they exist.
+    SaveBeforeWrite = 128,
+    /// IS-1: a detached channel stops its neighbours.
+    DetachStopsAll = 256,
+    /// ME-1: reading goes on over budget.
+    ReadOverBudget = 512,
+}
+
+static ON: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a promise is broken now.
+pub fn is_on(switch: Switch) -> bool {
+    ON.load(Ordering::Relaxed) & switch as u32 != 0
+}
+
+/// Breaks promises by their names, separated by commas; for the tests, which read them from `TIDEGATE_BREAK`.
+///
+/// # Errors
+/// Names a switch that does not exist.
+pub fn set(names: &str) -> Result<(), String> {
+    let mut on = 0;
+    for name in names.split(',').filter(|n| !n.is_empty()) {
+        on |= ALL.iter().find(|(n, _)| *n == name).ok_or_else(|| format!("no switch is called {name:?}"))?.1 as u32;
+    }
+    ON.store(on, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Every switch by name.
+pub const ALL: [(&str, Switch); 10] = [
+    ("ignore-pins", Switch::IgnorePins),
+    ("trust-filters", Switch::TrustFilters),
+    ("checkpoints-move-back", Switch::CheckpointsMoveBack),
+    ("ignore-terms", Switch::IgnoreTerms),
+    ("consume-ahead", Switch::ConsumeAhead),
+    ("flush-with-staged-rows", Switch::FlushWithStagedRows),
+    ("own-ids", Switch::OwnIds),
+    ("save-before-write", Switch::SaveBeforeWrite),
+    ("detach-stops-all", Switch::DetachStopsAll),
+    ("read-over-budget", Switch::ReadOverBudget),
+];

@@ -1,0 +1,187 @@
+//! Rows as columns: the one form that rows take between a message and a segment file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{Field, Schema};
+
+/// Field id of the row id column, present in every segment.
+pub const ROW_ID_FIELD: i64 = 0;
+/// Field id of the time tick column, present in every segment.
+pub const TIMESTAMP_FIELD: i64 = 1;
+
+/// Milvus' `schema.DataType` codes of the types that segment files are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(i32)]
+pub enum DataType {
+    /// One bit a row.
+    Bool = 1,
+    /// Signed, 8 bits.
+    Int8 = 2,
+    /// Signed, 16 bits.
+    Int16 = 3,
+    /// Signed, 32 bits.
+    Int32 = 4,
+    /// Signed, 64 bits.
+    Int64 = 5,
+    /// IEEE 754, 32 bits.
+    Float = 10,
+    /// IEEE 754, 64 bits.
+    Double = 11,
+    /// UTF-8 text.
+    VarChar = 21,
+    /// A JSON document as UTF-8 bytes.
+    Json = 23,
+    /// `dim` 32-bit floats.
+    FloatVector = 101,
+}
+
+/// The rows of one batch, column by column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Columns {
+    /// Number of rows; every column has as many values.
+    pub rows: usize,
+    /// Ascending by field id; the row id (0) and the time tick (1) come first.
+    pub fields: Vec<FieldColumn>,
+}
+
+/// One field's values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldColumn {
+    /// Milvus field id: 0 and 1 are the system's, a user's start at 100.
+    pub field_id: i64,
+    /// Name in the schema; `RowID` and `Timestamp` for the system's.
+    pub name: String,
+    /// Type in the schema.
+    pub data_type: DataType,
+    /// Whether this is the primary key.
+    pub is_primary: bool,
+    /// The values, as many as the batch has rows.
+    pub values: Values,
+}
+
+/// Column storage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// [`DataType::Bool`].
+    Bool(Vec<bool>),
+    /// [`DataType::Int8`].
+    Int8(Vec<i8>),
+    /// [`DataType::Int16`].
+    Int16(Vec<i16>),
+    /// [`DataType::Int32`].
+    Int32(Vec<i32>),
+    /// [`DataType::Int64`], row ids and time ticks (as the two's complement of the unsigned tick).
+    Int64(Vec<i64>),
+    /// [`DataType::Float`].
+    Float(Vec<f32>),
+    /// [`DataType::Double`].
+    Double(Vec<f64>),
+    /// [`DataType::VarChar`] and [`DataType::Json`]: value `i` is `bytes[ends[i-1]..ends[i]]`, with `ends[-1]` = 0.
+    Bytes {
+        /// End offset of every value.
+        ends: Vec<usize>,
+        /// All values, back to back.
+        bytes: Vec<u8>,
+    },
+    /// [`DataType::FloatVector`]: little-endian floats, `width` bytes a row.
+    Fixed {
+        /// Bytes a row: 4 × dim.
+        width: usize,
+        /// All rows, back to back.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A primary key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PrimaryKey {
+    /// Key of an Int64 field.
+    Int64(i64),
+    /// Key of a VarChar field.
+    VarChar(String),
+}
+
+/// Deletes of one batch: `keys[i]` removes rows with a tick below `ticks[i]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deletes {
+    /// Primary keys, in log order.
+    pub keys: Vec<PrimaryKey>,
+    /// The time tick of each delete.
+    pub ticks: Vec<u64>,
+}
+
+impl DataType {
+    /// Returns the type of a Milvus code, `None` if segment files are not written for it.
+    pub fn from_code(code: i32) -> Option<DataType> {
+        const ALL: [DataType; 10] = [
+            DataType::Bool,
+            DataType::Int8,
+            DataType::Int16,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Float,
+            DataType::Double,
+            DataType::VarChar,
+            DataType::Json,
+            DataType::FloatVector,
+        ];
+        ALL.into_iter().find(|t| *t as i32 == code)
+    }
+}
+
+impl Columns {
+    /// Returns a batch without rows: the row id, the time tick and the fields of the schema.
+    pub fn new(schema: &Schema) -> Columns {
+        let system = |field_id, name: &str| FieldColumn {
+            field_id,
+            name: name.to_owned(),
+            data_type: DataType::Int64,
+            is_primary: false,
+            values: Values::Int64(Vec::new()),
+        };
+        let mut fields = vec![system(ROW_ID_FIELD, "RowID"), system(TIMESTAMP_FIELD, "Timestamp")];
+        fields.extend(schema.fields.iter().map(|field| FieldColumn {
+            field_id: field.id,
+            name: field.name.clone(),
+            data_type: field.data_type,
+            is_primary: field.is_primary,
+            values: Values::new(field),
+        }));
+        Columns { rows: 0, fields }
+    }
+}
+
+impl Values {
+    /// Returns storage of a field's type, empty.
+    fn new(field: &Field) -> Values {
+        match field.data_type {
+            DataType::Bool => Values::Bool(Vec::new()),
+            DataType::Int8 => Values::Int8(Vec::new()),
+            DataType::Int16 => Values::Int16(Vec::new()),
+            DataType::Int32 => Values::Int32(Vec::new()),
+            DataType::Int64 => Values::Int64(Vec::new()),
+            DataType::Float => Values::Float(Vec::new()),
+            DataType::Double => Values::Double(Vec::new()),
+            DataType::VarChar | DataType::Json => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
+            DataType::FloatVector => Values::Fixed { width: 4 * field.dim, bytes: Vec::new() },
+        }
+    }
+
+    /// Drops the values past the first `rows`.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        match self {
+            Values::Bool(values) => values.truncate(rows),
+            Values::Int8(values) => values.truncate(rows),
+            Values::Int16(values) => values.truncate(rows),
+            Values::Int32(values) => values.truncate(rows),
+            Values::Int64(values) => values.truncate(rows),
+            Values::Float(values) => values.truncate(rows),
+            Values::Double(values) => values.truncate(rows),
+            Values::Bytes { ends, bytes } => {
+                ends.truncate(rows);
+                bytes.truncate(ends.last().copied().unwrap_or(0));
+            }
+            Values::Fixed { width, bytes } => bytes.truncate(rows * *width),
+        }
+    }
+}

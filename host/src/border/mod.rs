@@ -1,0 +1,96 @@
+//! The border: what `wit/0.1.0` says, between a component's instance and the core's plain data.
+//!
+//! Imports never block. They read what the turn's input has ready or record an intent; nothing has an effect before the turn returns.
+
+mod checkpoint;
+mod chunk_storage;
+mod convert;
+mod coordinator;
+mod log;
+mod wal;
+
+use tidegate_core::turn::{Intent, Page, Ticket, TurnInput, TurnOutput};
+use wasmtime::ResourceLimiter;
+
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "flusher", imports: { default: trappable } });
+}
+
+pub(crate) use convert::{completion, report};
+
+/// Linear memory that an instance may have, in bytes: some 100,000 segments take a tenth of it.
+pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Elements a table may have: a component's own function table has a few hundred.
+pub const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Bytes of one logged event, beyond which it is cut.
+pub const EVENT_BYTES_MAX: usize = 4 << 10;
+
+/// The store's data: one turn's input and what the instance recorded so far.
+pub(crate) struct HostState {
+    pchannel: String,
+    /// Whether imports other than `log` may be called.
+    in_turn: bool,
+    page: Page,
+    taken: usize,
+    intents: Vec<Intent>,
+    first_ticket: Ticket,
+    /// The limit that was hit, in words.
+    pub(crate) over_limit: Option<String>,
+    /// The last error that the instance logged: the text of its panic.
+    pub(crate) last_error: Option<String>,
+}
+
+impl HostState {
+    pub(crate) fn new(pchannel: String) -> Self {
+        Self {
+            pchannel,
+            in_turn: false,
+            page: Page::default(),
+            taken: 0,
+            intents: Vec::new(),
+            first_ticket: 1,
+            over_limit: None,
+            last_error: None,
+        }
+    }
+
+    pub(crate) fn begin_turn(&mut self, input: &TurnInput) {
+        self.in_turn = true;
+        self.page = input.page.clone();
+        self.taken = 0;
+        self.intents.clear();
+        self.first_ticket = input.first_ticket;
+    }
+
+    pub(crate) fn end_turn(&mut self, report: bindings::exports::tidegate::flusher::logic::Report) -> TurnOutput {
+        self.in_turn = false;
+        TurnOutput { intents: std::mem::take(&mut self.intents), taken: self.taken, report: convert::report(&report) }
+    }
+
+    fn record(&mut self, intent: Intent) -> wasmtime::Result<Ticket> {
+        self.only_in_a_turn()?;
+        let ticket = self.first_ticket + self.intents.len() as Ticket;
+        self.intents.push(intent);
+        Ok(ticket)
+    }
+
+    fn only_in_a_turn(&self) -> wasmtime::Result<()> {
+        if self.in_turn { Ok(()) } else { Err(wasmtime::Error::msg("only log may be called outside a turn")) }
+    }
+}
+
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MEMORY_BYTES_MAX {
+            self.over_limit = Some(format!("{desired} bytes of linear memory wanted, {MEMORY_BYTES_MAX} allowed"));
+        }
+        Ok(desired <= MEMORY_BYTES_MAX)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS_MAX {
+            self.over_limit = Some(format!("{desired} table elements wanted, {TABLE_ELEMENTS_MAX} allowed"));
+        }
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}

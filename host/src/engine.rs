@@ -1,0 +1,235 @@
+//! Components: loaded, checked against the allow-list, instantiated; one store an instance, since a trap ends a whole store.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Store, Trap};
+
+use crate::border::bindings::exports::tidegate::flusher::logic;
+use crate::border::bindings::{Flusher, FlusherPre};
+use crate::border::{self, HostState};
+
+/// The component that this binary was built with.
+pub const BUILT_IN: &[u8] = include_bytes!(env!("TIDEGATE_COMPONENT"));
+
+/// Interfaces that a component may import: ours, and what Rust's std drags in, which is linked to traps.
+pub const ALLOWED_IMPORTS: [&str; 3] = ["tidegate:flusher/", "wasi:io/", "wasi:cli/"];
+
+/// Milliseconds between two epochs: the grain of deadlines.
+const EPOCH_MS: u64 = 50;
+/// Deadline of a turn, in milliseconds. A turn takes well under one; seconds mean that it does not end.
+const TURN_MS_MAX: u64 = 5_000;
+/// Deadline of a start or a restore, in milliseconds: it may decode a large snapshot.
+const START_MS_MAX: u64 = 30_000;
+/// Bytes of a component's stack.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Why a component cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The file is not a component.
+    #[error("not a WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// It wants what no flusher gets.
+    #[error("imports {0:?}; a flusher gets only {ALLOWED_IMPORTS:?}")]
+    ForeignImport(String),
+    /// It does not fit the contract.
+    #[error("does not fit the contract tidegate:flusher@0.1.0: {0}")]
+    Contract(String),
+    /// wasmtime could not be set up.
+    #[error("wasmtime: {0}")]
+    Setup(String),
+}
+
+/// The engine that all components of a process share.
+pub struct Engine {
+    engine: wasmtime::Engine,
+}
+
+/// A component that passed the checks.
+pub struct Loaded {
+    /// SHA-256 of the file, in hexadecimal.
+    pub digest: String,
+    /// Bytes of the file.
+    pub size: usize,
+    pre: FlusherPre<HostState>,
+    engine: wasmtime::Engine,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "component {}", self.digest)
+    }
+}
+
+/// What a component is started with, but for the pchannel and its term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// Name of the pchannel.
+    pub pchannel: String,
+    /// Its term.
+    pub term: i64,
+    /// Bytes at which a segment's rows are synced.
+    pub insert_bytes_max: u64,
+    /// Bytes at which a partition's deletes are synced.
+    pub delete_bytes_max: u64,
+    /// Event time that a batch spans at most, in milliseconds.
+    pub sync_period_ms: u64,
+    /// Event time between two reports of a channel, in milliseconds.
+    pub report_period_ms: u64,
+    /// Reports a turn.
+    pub reports_max: u32,
+    /// Event time within which idle ticks are passed over, in milliseconds.
+    pub idle_tick_ms: u64,
+    /// Messages a page.
+    pub page_max: u32,
+}
+
+impl Engine {
+    /// Sets wasmtime up and starts the thread that counts epochs.
+    ///
+    /// # Errors
+    /// [`EngineError::Setup`] when wasmtime does not support this machine.
+    pub fn new() -> Result<Arc<Self>, EngineError> {
+        let mut config = Config::new();
+        config.concurrency_support(false).epoch_interruption(true).max_wasm_stack(STACK_BYTES);
+        let engine = wasmtime::Engine::new(&config).map_err(|e| EngineError::Setup(format!("{e:#}")))?;
+        let weak = engine.weak();
+        let tick = move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                thread::sleep(Duration::from_millis(EPOCH_MS));
+            }
+        };
+        thread::Builder::new().name("epochs".into()).spawn(tick).map_err(|e| EngineError::Setup(e.to_string()))?;
+        Ok(Arc::new(Self { engine }))
+    }
+
+    /// Checks a component and compiles it. Its imports are read and judged before anything is linked.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn load(&self, bytes: &[u8]) -> Result<Arc<Loaded>, EngineError> {
+        if let Some(foreign) = imports(bytes)?.into_iter().find(|name| !ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))) {
+            return Err(EngineError::ForeignImport(foreign));
+        }
+        let component = Component::from_binary(&self.engine, bytes).map_err(|e| EngineError::NotAComponent(format!("{e:#}")))?;
+        let mut linker: Linker<HostState> = Linker::new(&self.engine);
+        let contract = |e: wasmtime::Error| EngineError::Contract(format!("{e:#}"));
+        Flusher::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state).map_err(contract)?;
+        linker.define_unknown_imports_as_traps(&component).map_err(contract)?;
+        let pre = linker.instantiate_pre(&component).and_then(FlusherPre::new).map_err(contract)?;
+        let digest = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Arc::new(Loaded { digest, size: bytes.len(), pre, engine: self.engine.clone() }))
+    }
+}
+
+/// Lists the interfaces that a component imports, without compiling it.
+///
+/// # Errors
+/// [`EngineError::NotAComponent`] when the bytes are not a component.
+pub fn imports(bytes: &[u8]) -> Result<Vec<String>, EngineError> {
+    let broken = |e: wasmparser::BinaryReaderError| EngineError::NotAComponent(e.to_string());
+    let mut names = Vec::new();
+    let mut depth = 0_usize;
+    let mut is_component = false;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.map_err(broken)? {
+            wasmparser::Payload::Version { encoding, .. } => is_component |= depth == 0 && encoding == wasmparser::Encoding::Component,
+            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+            wasmparser::Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    names.push(import.map_err(broken)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    if is_component { Ok(names) } else { Err(EngineError::NotAComponent("a core module".into())) }
+}
+
+/// One running instance.
+pub struct Instance {
+    store: Store<HostState>,
+    flusher: Flusher,
+}
+
+impl Loaded {
+    /// Makes an instance and starts it, from nothing or from a snapshot.
+    ///
+    /// # Errors
+    /// The component traps, misses its deadline, or refuses the snapshot.
+    pub fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Instance, Fault> {
+        let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone()));
+        store.limiter(|state| state);
+        store.set_epoch_deadline(START_MS_MAX / EPOCH_MS);
+        let flusher = self.pre.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
+        let config = logic::Config {
+            pchannel: config.pchannel.clone(),
+            term: config.term,
+            insert_bytes_max: config.insert_bytes_max,
+            delete_bytes_max: config.delete_bytes_max,
+            sync_period_ms: config.sync_period_ms,
+            report_period_ms: config.report_period_ms,
+            reports_max: config.reports_max,
+            idle_tick_ms: config.idle_tick_ms,
+            page_max: config.page_max,
+        };
+        let started = flusher.tidegate_flusher_logic().call_start(&mut store, &config, resume);
+        started.map_err(|e| fault(&mut store, &e))?.map_err(Fault::Start)?;
+        Ok(Instance { store, flusher })
+    }
+}
+
+impl Instance {
+    /// Runs one turn.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more, and nothing of the turn has happened.
+    pub fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault> {
+        let completions: Vec<_> = input.completions.iter().map(border::completion).collect();
+        self.store.data_mut().begin_turn(input);
+        self.store.set_epoch_deadline(TURN_MS_MAX / EPOCH_MS);
+        let report = self.flusher.tidegate_flusher_logic().call_turn(&mut self.store, &completions, input.pressure);
+        let report = report.map_err(|e| fault(&mut self.store, &e))?;
+        Ok(self.store.data_mut().end_turn(report))
+    }
+
+    /// Takes a snapshot.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more.
+    pub fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
+        self.store.set_epoch_deadline(START_MS_MAX / EPOCH_MS);
+        let snapshot = self.flusher.tidegate_flusher_logic().call_snapshot(&mut self.store);
+        snapshot.map_err(|e| fault(&mut self.store, &e))
+    }
+
+    /// Asks why a channel's checkpoint is where it is.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more.
+    pub fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
+        self.store.set_epoch_deadline(TURN_MS_MAX / EPOCH_MS);
+        let reason = self.flusher.tidegate_flusher_logic().call_explain(&mut self.store, channel);
+        reason.map_err(|e| fault(&mut self.store, &e))
+    }
+}
+
+fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
+    let state = store.data_mut();
+    let said = state.last_error.take().map(|text| format!("; it said: {text}")).unwrap_or_default();
+    if let Some(limit) = state.over_limit.take() {
+        return Fault::Memory(limit);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Fault::Deadline(format!("the call did not end in time{said}")),
+        _ => Fault::Trap(format!("{error:#}{said}")),
+    }
+}

@@ -1,0 +1,19 @@
+//! Tidegate's host: it embeds wasmtime, gives a flusher component the log, the coordinator and the storage, and does what the component
+//! decides once it has checked it.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`node`] | a self-contained node: its directory, its pchannels, its write path |
+//! | [`engine`], `border` | components and what crosses to them |
+//! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
+//! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
+
+pub mod admin;
+mod border;
+pub mod cli;
+pub mod coordinator;
+pub mod engine;
+pub mod node;
+pub mod storage;
+pub mod tables;
+pub mod wal;

@@ -1,0 +1,244 @@
+//! The thread of one pchannel: it feeds events to the core and does what the core wants, turns included.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use tidegate_core::calls::{CallError, Caller};
+use tidegate_core::journal::Turn;
+use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
+use tidegate_core::retry::backoff_ms;
+use tidegate_core::turn::Fault;
+
+use super::dead_letters::DeadLetters;
+use super::scan::{Batch, Scan};
+use super::workers::{Peers, Workers};
+use super::{Explanation, NODE_ID, Settings};
+use crate::engine::{GuestConfig, Instance, Loaded};
+use crate::wal::Log;
+
+/// Batches of messages between the scan and the flusher.
+const BATCHES: usize = 2;
+/// How long an operator's question waits for the flusher's thread.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// A pchannel's flusher, running.
+pub(super) struct Driver {
+    questions: Sender<Question>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Question {
+    Status(Sender<Status>),
+    Explain(String, Sender<Option<Explanation>>),
+    Stop,
+}
+
+impl Driver {
+    pub fn start(peers: Peers, dead_letters: DeadLetters, component: Arc<Loaded>, settings: &Settings) -> std::io::Result<Self> {
+        let pchannel = peers.log.pchannel().to_owned();
+        let term = peers.log.term();
+        let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
+        let limits = Limits {
+            bytes_max: settings.budget_bytes / settings.pchannels as usize,
+            page_max: settings.page_max as usize,
+            // The embedded coordinator is the authority: what it does not know does not exist.
+            not_found_tolerance: 0,
+            writes_max: settings.writers,
+            ..Limits::default()
+        };
+        let (questions, asked) = unbounded();
+        let (events, happened) = unbounded();
+        let workers = Workers::start(&peers, &caller, settings.writers, &events)?;
+        let (batches, delivered) = bounded(BATCHES);
+        let mut running = Running {
+            core: Pchannel::new(caller, limits),
+            config: settings.guest(&pchannel, term),
+            component,
+            instance: None,
+            scan: None,
+            peers,
+            dead_letters,
+            workers,
+            batches,
+            began: Instant::now(),
+            todo: VecDeque::new(),
+            stopped: false,
+        };
+        let thread = thread::Builder::new().name(pchannel).spawn(move || running.run(&asked, &happened, &delivered))?;
+        Ok(Self { questions, thread: Some(thread) })
+    }
+
+    pub fn status(&self) -> Option<Status> {
+        let (reply, answer) = bounded(1);
+        self.questions.send(Question::Status(reply)).ok()?;
+        answer.recv_timeout(ANSWER_MAX).ok()
+    }
+
+    pub fn explain(&self, vchannel: &str) -> Option<Explanation> {
+        let (reply, answer) = bounded(1);
+        self.questions.send(Question::Explain(vchannel.to_owned(), reply)).ok()?;
+        answer.recv_timeout(ANSWER_MAX).ok()?
+    }
+
+    pub fn stop(&self) {
+        // A thread that is gone is stopped.
+        let _sent = self.questions.send(Question::Stop);
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.stop();
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("a flusher's thread panicked");
+        }
+    }
+}
+
+struct Running {
+    core: Pchannel,
+    config: GuestConfig,
+    component: Arc<Loaded>,
+    instance: Option<Instance>,
+    scan: Option<Scan>,
+    peers: Peers,
+    dead_letters: DeadLetters,
+    workers: Workers,
+    batches: Sender<Batch>,
+    began: Instant,
+    todo: VecDeque<Action>,
+    stopped: bool,
+}
+
+impl Running {
+    fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>) {
+        self.step(Event::Start);
+        let closed = never();
+        while !self.stopped {
+            let messages = if self.core.wants_messages() { delivered } else { &closed };
+            let wait = self.core.next_wake().map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(self.now_ms())));
+            select! {
+                recv(asked) -> question => self.answer(question.unwrap_or(Question::Stop)),
+                recv(happened) -> event => self.step(event.unwrap_or(Event::Stop)),
+                recv(messages) -> batch => {
+                    if let Ok((scan, messages)) = batch {
+                        self.step(Event::Delivered { scan, messages });
+                    }
+                }
+                default(wait) => self.step(Event::Wake),
+            }
+        }
+        self.scan = None;
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.core.step(event, self.now_ms(), &mut actions);
+        self.todo.extend(actions);
+        while let Some(action) = self.todo.pop_front() {
+            if let Some(event) = self.perform(action) {
+                let mut actions = Vec::new();
+                self.core.step(event, self.now_ms(), &mut actions);
+                self.todo.extend(actions);
+            }
+        }
+    }
+
+    /// Does one action; some end at once with an event.
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Build { resume, replay } => {
+                self.instance = None;
+                let built = self.build(resume.as_deref().map(Vec::as_slice), &replay);
+                return Some(Event::Built(built));
+            }
+            Action::Turn(input) => {
+                let instance = self.instance.as_mut();
+                return Some(Event::Turned(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.turn(&input))));
+            }
+            Action::Snapshot => {
+                let instance = self.instance.as_mut();
+                return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), Instance::snapshot)));
+            }
+            Action::Begin { id, work: Work::OpenScan { scan, from } } => {
+                let opened = Scan::start(self.peers.log.clone(), scan, from, self.batches.clone());
+                let result = opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
+                return Some(Event::Ended { id, result });
+            }
+            Action::Begin { id, work } => self.workers.begin(id, work),
+            Action::CloseScan => self.scan = None,
+            Action::DeadLetter(letter) => self.store(&letter),
+            Action::Truncate(up_to) => {
+                if let Err(error) = self.peers.log.truncate(&up_to) {
+                    tracing::warn!(pchannel = self.config.pchannel, "the log was not truncated: {error}");
+                }
+            }
+            Action::Notice(weight, text) => match weight {
+                Weight::Info => tracing::info!("{text}"),
+                Weight::Warn => tracing::warn!("{text}"),
+                Weight::Error => tracing::error!("{text}"),
+            },
+        }
+        None
+    }
+
+    /// Makes an instance and brings it to where the journal ends. DT-1: the same turns give the same intents.
+    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.component.start(&self.config, resume)?;
+        for (nth, turn) in replay.iter().enumerate() {
+            if instance.turn(&turn.input)? != *turn.output {
+                return Err(Fault::Start(format!("turn {nth} of the journal gave other intents than before: the component is not deterministic")));
+            }
+        }
+        self.instance = Some(instance);
+        Ok(())
+    }
+
+    /// A message is not passed before it is durable in the dead-letter file: the flusher waits, and says so.
+    fn store(&mut self, letter: &tidegate_core::pchannel::DeadLetter) {
+        let mut failures = 0;
+        while let Err(error) = self.dead_letters.store(letter) {
+            failures += 1;
+            let wait = backoff_ms(failures);
+            tracing::error!(pchannel = self.config.pchannel, "the dead-letter file cannot be written: {error}; tried again in {wait} ms");
+            thread::sleep(Duration::from_millis(wait));
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Status(reply) => {
+                let mut status = self.core.status();
+                status.held_bytes += self.scan.as_ref().map_or(0, Scan::held_bytes);
+                // Who asked may have given up.
+                let _gone = reply.send(status);
+            }
+            Question::Explain(vchannel, reply) => {
+                let explanation = self.explain(&vchannel);
+                let _gone = reply.send(explanation);
+            }
+            Question::Stop => {
+                self.step(Event::Stop);
+                self.stopped = true;
+            }
+        }
+    }
+
+    fn explain(&mut self, vchannel: &str) -> Option<Explanation> {
+        let index = self.core.channel_index(vchannel)?;
+        let pin = self.core.status().channels.into_iter().find(|c| c.vchannel == vchannel)?.pin;
+        let component = match self.instance.as_mut().filter(|_| self.core.has_instance()) {
+            Some(instance) => instance.explain(index),
+            None => Err(Fault::Trap("there is no instance".into())),
+        };
+        let component = component.unwrap_or_else(|fault| format!("it cannot answer: {fault}"));
+        Some(Explanation { vchannel: vchannel.to_owned(), pin, component })
+    }
+}

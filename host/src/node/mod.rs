@@ -1,0 +1,272 @@
+//! A self-contained node: one directory with its logs, its coordinator and its segment files, and a flusher for each pchannel.
+//!
+//! ```text
+//! DIR/tidegate.toml    settings
+//! DIR/LOCK             held by the process that owns the directory
+//! DIR/wal/  meta/      logs; coordinator
+//! DIR/chunks/          segment files, by Milvus' keys
+//! DIR/dead_letters/    messages that cannot be flushed, one file a pchannel
+//! ```
+
+mod dead_letters;
+mod directory;
+mod driver;
+mod read;
+mod scan;
+mod settings;
+mod shard;
+mod workers;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::calls::{CallError, SegmentInfo};
+use tidegate_core::coordinator::CollectionInfo;
+use tidegate_core::pchannel::Status;
+
+pub use self::settings::Settings;
+pub use self::write::FlushProgress;
+
+use self::directory::Directory;
+use self::driver::Driver;
+use self::write::Assignments;
+use crate::coordinator::EmbeddedCoordinator;
+use crate::engine::{BUILT_IN, Engine, EngineError, Loaded};
+use crate::storage::{ChunkStore, StorageError};
+use crate::wal::{EmbeddedLog, EmbeddedLogs, LogError, LogLimits};
+
+/// The id of the one node of a directory.
+pub const NODE_ID: i64 = 1;
+
+/// Why a node does not do what was asked; each says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Another process owns the directory.
+    #[error("{} is held by another process{}; stop it, or let it serve the command through its socket", dir.display(), pid.map(|p| format!(" ({p})")).unwrap_or_default())]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that holds it.
+        pid: Option<u32>,
+    },
+    /// The directory is something else's.
+    #[error("{} is not a node's directory: {reason}; name another one", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such directory.
+    #[error("{} does not exist; `tidegate collection create --dir {}` makes it", dir.display(), dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// No collection of that name.
+    #[error("there is no collection {name:?}; there are {known:?}")]
+    UnknownCollection {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// No partition of that name.
+    #[error("collection {collection:?} has no partition {name:?}; it has {known:?}, name one with --partition")]
+    UnknownPartition {
+        /// The collection.
+        collection: String,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The request makes no sense as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// A channel cannot go on by itself.
+    #[error("channel {channel} cannot go on: {why}")]
+    Stuck {
+        /// The channel.
+        channel: String,
+        /// What holds it, and what to do.
+        why: String,
+    },
+    /// The log refused.
+    #[error("log: {0}")]
+    Log(#[from] LogError),
+    /// The coordinator refused.
+    #[error("coordinator: {0}")]
+    Call(#[from] CallError),
+    /// The storage refused.
+    #[error("storage: {0}")]
+    Storage(#[from] StorageError),
+    /// The component cannot be used.
+    #[error("component: {0}")]
+    Engine(#[from] EngineError),
+    /// The node could not be set up.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// The state of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// SHA-256 of its component.
+    pub component_digest: String,
+    /// Bytes of its component.
+    pub component_bytes: usize,
+    /// Bytes that the messages of all pchannels may hold.
+    pub budget_bytes: usize,
+    /// Its pchannels.
+    pub pchannels: Vec<Status>,
+}
+
+/// Why a channel's checkpoint is where it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The channel.
+    pub vchannel: String,
+    /// What holds it, by the host's own account.
+    pub pin: String,
+    /// The component's reason.
+    pub component: String,
+}
+
+/// A running node.
+pub struct Node {
+    settings: Settings,
+    component: Arc<Loaded>,
+    // Ended in this order: flushers before what they use, the directory's lock last.
+    drivers: Vec<Driver>,
+    assignments: Assignments,
+    logs: BTreeMap<String, Arc<EmbeddedLog>>,
+    coordinator: Arc<EmbeddedCoordinator>,
+    chunks: Arc<ChunkStore>,
+    directory: Directory,
+}
+
+impl Node {
+    /// Opens a node's directory, finishes what a crash left unfinished, and starts its flushers. `create` makes the directory if it is
+    /// not there.
+    ///
+    /// # Errors
+    /// Says what is wrong with the directory; nothing was written unless it is a node's.
+    pub fn open(dir: &Path, settings: Settings, create: bool) -> Result<Node, NodeError> {
+        let engine = Engine::new()?;
+        let component = engine.load(BUILT_IN)?;
+        Self::open_with(dir, settings, create, component)
+    }
+
+    /// Opens a node's directory with another component than the built-in one.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub fn open_with(dir: &Path, settings: Settings, create: bool, component: Arc<Loaded>) -> Result<Node, NodeError> {
+        let directory = Directory::lock(dir, create)?;
+        let setup = |e: &dyn std::fmt::Display| NodeError::Setup(format!("{}: {e}", dir.display()));
+        let coordinator = Arc::new(EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| setup(&e))?);
+        let chunks = Arc::new(ChunkStore::open(&dir.join("chunks"))?);
+        let stores = EmbeddedLogs::open(&dir.join("wal"), LogLimits::default())?;
+        let mut logs = BTreeMap::new();
+        for name in settings.pchannel_names() {
+            let term = coordinator.acquire_term(&name)?;
+            logs.insert(name.clone(), stores.open_pchannel(&name, term, coordinator.clone())?);
+        }
+        let assignments = Assignments::load(&logs)?;
+        let mut node = Node { settings, component, drivers: Vec::new(), assignments, logs, coordinator, chunks, directory };
+        node.finish_ddl()?;
+        for log in node.logs.values() {
+            let peers = workers::Peers { log: log.clone(), coordinator: node.coordinator.clone(), chunks: node.chunks.clone() };
+            let dead_letters = node.directory.dead_letters(crate::wal::Log::pchannel(&**log))?;
+            node.drivers.push(Driver::start(peers, dead_letters, node.component.clone(), &node.settings).map_err(|e| setup(&e))?);
+        }
+        Ok(node)
+    }
+
+    /// Returns its directory.
+    pub fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns its segment files.
+    pub fn chunks(&self) -> &ChunkStore {
+        &self.chunks
+    }
+
+    /// Returns a collection by name.
+    ///
+    /// # Errors
+    /// [`NodeError::UnknownCollection`] with the names there are.
+    pub fn collection(&self, name: &str) -> Result<CollectionInfo, NodeError> {
+        let found = self.coordinator.read(|c| c.collection_named(name).cloned())?;
+        match found {
+            Some(found) => Ok(found),
+            None => {
+                let known = self.collections()?.into_iter().map(|c| c.name).collect();
+                Err(NodeError::UnknownCollection { name: name.to_owned(), known })
+            }
+        }
+    }
+
+    /// Lists the collections.
+    ///
+    /// # Errors
+    /// The coordinator does not answer.
+    pub fn collections(&self) -> Result<Vec<CollectionInfo>, NodeError> {
+        Ok(self.coordinator.read(|c| c.collections().cloned().collect())?)
+    }
+
+    /// Lists the segments of a collection, or of all.
+    ///
+    /// # Errors
+    /// The coordinator does not answer.
+    pub fn segments(&self, collection: Option<i64>) -> Result<Vec<SegmentInfo>, NodeError> {
+        let of = match collection {
+            Some(id) => vec![id],
+            None => self.collections()?.iter().map(|c| c.id).collect(),
+        };
+        Ok(self.coordinator.read(|c| of.iter().flat_map(|&id| c.segments(id)).cloned().collect())?)
+    }
+
+    /// Returns the state of every pchannel.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            dir: self.dir().to_owned(),
+            component_digest: self.component.digest.clone(),
+            component_bytes: self.component.size,
+            budget_bytes: self.settings.budget_bytes,
+            pchannels: self.drivers.iter().filter_map(Driver::status).collect(),
+        }
+    }
+
+    /// Says why a channel's checkpoint is where it is: the host's account, which also answers when the component is dead, and the
+    /// component's reason.
+    ///
+    /// # Errors
+    /// [`NodeError::Invalid`] when no pchannel serves the channel.
+    pub fn explain(&self, vchannel: &str) -> Result<Explanation, NodeError> {
+        let known = self.drivers.iter().find_map(|d| d.explain(vchannel));
+        known.ok_or_else(|| NodeError::Invalid(format!("no pchannel of this node knows channel {vchannel:?}; `tidegate status` lists them")))
+    }
+
+    /// Whether every delivered row has ended (LD-1).
+    pub fn ledger_closed(&self) -> bool {
+        self.status().pchannels.iter().flat_map(|p| &p.channels).all(|c| c.ledger.is_closed())
+    }
+
+    /// Stops the flushers; what was not flushed is read from the log again.
+    pub fn shutdown(self) {
+        self.drivers.iter().for_each(Driver::stop);
+    }
+}

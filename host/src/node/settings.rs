@@ -1,0 +1,147 @@
+//! Settings: defaults, then `DIR/tidegate.toml`, then `TIDEGATE_*` from the environment.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::GuestConfig;
+
+/// The numbers that decide. Times of batches and reports are event time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Physical channels. Two: each has a log writer and a flusher of its own. Fixed once a directory has collections.
+    pub pchannels: u32,
+    /// Bytes that messages of all pchannels may hold between log and files (ME-1). Each pchannel has an equal share for itself, so that
+    /// none starves another.
+    pub budget_bytes: usize,
+    /// Bytes at which a segment's rows are synced; Milvus' `dataNode.segment.insertBufSize`.
+    pub insert_buffer_bytes: u64,
+    /// Bytes at which a partition's deletes are synced; Milvus' `dataNode.segment.deleteBufBytes`.
+    pub delete_buffer_bytes: u64,
+    /// Seconds that a batch spans at most; Milvus' `dataNode.segment.syncPeriod`.
+    pub sync_period_s: u64,
+    /// Seconds between two reports of a channel's checkpoint; Milvus' `dataNode.channel.updateChannelCheckpointInterval`.
+    pub report_period_s: u64,
+    /// Checkpoints reported in a turn; Milvus' `maxChannelCheckpointsPerPRC`.
+    pub reports_max: u32,
+    /// Milliseconds within which idle ticks are passed over; Milvus' `streaming.flush.emptyTimeTick.maxFilterInterval`.
+    pub idle_tick_ms: u64,
+    /// Messages a page: enough that a turn's fixed cost vanishes.
+    pub page_max: u32,
+    /// Bytes at which the write path completes a segment; a tenth of Milvus' 1 GiB, since this is one machine.
+    pub segment_bytes: u64,
+    /// Bytes of one insert message; larger inserts are split.
+    pub message_bytes: usize,
+    /// Threads that write segment files, a pchannel.
+    pub writers: usize,
+    /// Where metrics, health and status are served, if anywhere; loopback only.
+    pub http: Option<SocketAddr>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pchannels: 2,
+            budget_bytes: 256 << 20,
+            insert_buffer_bytes: 16 << 20,
+            delete_buffer_bytes: 16 << 20,
+            sync_period_s: 600,
+            report_period_s: 60,
+            reports_max: 128,
+            idle_tick_ms: 1_000,
+            page_max: 256,
+            segment_bytes: 128 << 20,
+            message_bytes: 2 << 20,
+            writers: 2,
+            http: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings of a directory.
+    ///
+    /// # Errors
+    /// Names the file or variable, the key and the value that is wrong.
+    pub fn load(dir: &Path) -> anyhow::Result<Self> {
+        let file = dir.join("tidegate.toml");
+        let figment = Figment::from(Serialized::defaults(Self::default())).merge(Toml::file(&file)).merge(Env::prefixed("TIDEGATE_").only(&KEYS));
+        let settings: Self = figment.extract().with_context(|| format!("settings of {}", file.display()))?;
+        settings.check().with_context(|| format!("settings of {}", file.display()))?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=64).contains(&self.pchannels), "pchannels = {}: 1 to 64", self.pchannels);
+        let least = self.pchannels as usize * (4 << 20);
+        anyhow::ensure!(self.budget_bytes >= least, "budget_bytes = {}: at least 4 MiB a pchannel, {least}", self.budget_bytes);
+        anyhow::ensure!(self.message_bytes >= 1 << 10, "message_bytes = {}: at least 1024", self.message_bytes);
+        anyhow::ensure!(self.message_bytes <= 8 << 20, "message_bytes = {}: at most 8 MiB", self.message_bytes);
+        anyhow::ensure!(self.writers >= 1, "writers = 0: at least 1");
+        anyhow::ensure!(self.page_max >= 1 && self.reports_max >= 1, "page_max and reports_max: at least 1");
+        anyhow::ensure!(self.http.is_none_or(|a| a.ip().is_loopback()), "http = {:?}: loopback only", self.http);
+        Ok(())
+    }
+
+    pub(super) fn pchannel_names(&self) -> Vec<String> {
+        (0..self.pchannels).map(|n| format!("tidegate-dml_{n}")).collect()
+    }
+
+    pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
+        GuestConfig {
+            pchannel: pchannel.to_owned(),
+            term,
+            insert_bytes_max: self.insert_buffer_bytes,
+            delete_bytes_max: self.delete_buffer_bytes,
+            sync_period_ms: self.sync_period_s.saturating_mul(1_000),
+            report_period_ms: self.report_period_s.saturating_mul(1_000),
+            reports_max: self.reports_max,
+            idle_tick_ms: self.idle_tick_ms,
+            page_max: self.page_max,
+        }
+    }
+}
+
+/// Keys that the environment may set; other `TIDEGATE_*` variables are for other things.
+const KEYS: [&str; 13] = [
+    "pchannels",
+    "budget_bytes",
+    "insert_buffer_bytes",
+    "delete_buffer_bytes",
+    "sync_period_s",
+    "report_period_s",
+    "reports_max",
+    "idle_tick_ms",
+    "page_max",
+    "segment_bytes",
+    "message_bytes",
+    "writers",
+    "http",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_overrides_defaults_and_a_wrong_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tidegate.toml"), "budget_bytes = 67108864\n").unwrap();
+        assert_eq!(Settings::load(dir.path()).unwrap().budget_bytes, 64 << 20);
+        std::fs::write(dir.path().join("tidegate.toml"), "bugdet_bytes = 1\n").unwrap();
+        let error = format!("{:#}", Settings::load(dir.path()).unwrap_err());
+        assert!(error.contains("bugdet_bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_budget_that_starves_a_pchannel_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tidegate.toml"), "budget_bytes = 1000\n").unwrap();
+        assert!(Settings::load(dir.path()).is_err());
+    }
+}

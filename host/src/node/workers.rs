@@ -1,0 +1,127 @@
+//! Threads that do what the core wants done: calls, segment writes, appends.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidegate_core::calls::{CallError, Caller};
+use tidegate_core::pchannel::{Event, Outcome, Work, WriteJob, Written};
+use tidegate_core::retry::CallId;
+use tidegate_message::build;
+
+use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
+use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
+use crate::wal::{EmbeddedLog, Log, LogError};
+
+/// Calls made at the same time, a pchannel: each is short, and some wait for an fsync.
+const CALLERS: usize = 2;
+
+/// What a pchannel works with.
+#[derive(Clone)]
+pub(super) struct Peers {
+    pub log: Arc<EmbeddedLog>,
+    pub coordinator: Arc<EmbeddedCoordinator>,
+    pub chunks: Arc<ChunkStore>,
+}
+
+/// The threads of one pchannel. Dropping them waits for what they are doing.
+pub(super) struct Workers {
+    calls: Option<Sender<(CallId, Work)>>,
+    writes: Option<Sender<(CallId, Work)>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    pub fn start(peers: &Peers, caller: &Caller, writers: usize, events: &Sender<Event>) -> std::io::Result<Self> {
+        let (calls, call_queue) = unbounded();
+        let (writes, write_queue) = unbounded();
+        let mut threads = Vec::new();
+        for (name, count, queue) in [("calls", CALLERS, call_queue), ("writes", writers, write_queue)] {
+            for _ in 0..count {
+                let (peers, caller, queue, events) = (peers.clone(), caller.clone(), queue.clone(), events.clone());
+                let run = move || work_off(&peers, &caller, &queue, &events);
+                threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
+            }
+        }
+        Ok(Self { calls: Some(calls), writes: Some(writes), threads })
+    }
+
+    pub fn begin(&self, id: CallId, work: Work) {
+        let queue = if matches!(work, Work::Write(_)) { &self.writes } else { &self.calls };
+        if let Some(queue) = queue {
+            // The queue is open as long as this is alive.
+            let _sent = queue.send((id, work));
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.calls = None;
+        self.writes = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, events: &Sender<Event>) {
+    for (id, work) in queue {
+        let result = match &work {
+            Work::Call(call) => peers.coordinator.call(caller, call).map(Outcome::Reply),
+            Work::Write(job) => write(peers, job),
+            Work::AppendFlush { vchannel, collection, partition, segment } => {
+                let message = build::flush(vchannel, *collection, *partition, *segment);
+                peers.log.append(vec![message]).map(|_| Outcome::Appended).map_err(of_log)
+            }
+            Work::OpenScan { .. } => Err(CallError::Permanent("a scan is not opened by a worker".to_owned())),
+        };
+        if events.send(Event::Ended { id, result }).is_err() {
+            return;
+        }
+    }
+}
+
+fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
+    let ids = |count: u32| peers.coordinator.alloc_ids(count);
+    let bodies = job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
+    let (collection, partition) = (job.collection, job.partition);
+    let (segment, outcome) = if job.deletes {
+        let segment = ids(1)?;
+        let primary_key = job.schema.primary().map_or(0, |f| f.id);
+        let job = DeleteJob { collection, partition, segment, primary_key, bodies };
+        (segment, write_deletes(&peers.chunks, &ids, &job))
+    } else {
+        let segment = job.segment;
+        let job = RowBatchJob {
+            collection,
+            partition,
+            segment,
+            schema: job.schema.clone(),
+            bodies,
+            earlier_statistics: job.earlier_statistics.clone(),
+            flush: job.flush,
+        };
+        (segment, write_rows(&peers.chunks, &ids, &job))
+    };
+    match outcome.map_err(of_storage)? {
+        WriteOutcome::Written { files, rows, .. } => Ok(Outcome::Written(Written { segment, files, rows })),
+        WriteOutcome::BadRows(bad) => Ok(Outcome::BadRows(bad)),
+    }
+}
+
+fn of_log(error: LogError) -> CallError {
+    match error {
+        LogError::Fenced { .. } => CallError::Fenced(error.to_string()),
+        _ => CallError::Permanent(error.to_string()),
+    }
+}
+
+fn of_storage(error: StorageError) -> CallError {
+    match error {
+        StorageError::Transient { .. } => CallError::Transient(error.to_string()),
+        StorageError::NotFound { .. } | StorageError::Permanent { .. } => CallError::Permanent(error.to_string()),
+    }
+}

@@ -1,0 +1,310 @@
+//! The write path: what a Milvus proxy and a streaming node append. Segment assignment, CreateSegment before the first insert, Flush
+//! when a segment is full.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::calls::{Position, SegmentState};
+use tidegate_core::coordinator::{CollectionInfo, CollectionState, NewCollection, Shard};
+use tidegate_message::build::{self, InsertAssignment};
+use tidegate_message::columns::{Columns, FieldColumn, PrimaryKey, Values};
+use tidegate_message::schema::Schema;
+use tidegate_message::{CreateSegment, Outgoing};
+
+use super::shard::{rows_by_shard, shard_of};
+use super::{Node, NodeError};
+use crate::coordinator::CoordinatorClient;
+use crate::wal::{Appended, EmbeddedLog, Log};
+
+/// Keys of one delete message.
+const DELETE_KEYS_MAX: usize = 20_000;
+/// Key of the log's owner table under which assignments lie.
+const ASSIGNMENT: &str = "segment/";
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(20);
+/// Partition of deletes that concern every partition.
+const EVERY_PARTITION: i64 = -1;
+
+/// How far a flush is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushProgress {
+    /// Segments that are not complete yet.
+    pub segments_left: usize,
+    /// Channels whose checkpoint has not passed the flush.
+    pub channels_left: usize,
+}
+
+/// A growing segment that takes inserts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Assignment {
+    segment: i64,
+    rows: u64,
+    bytes: u64,
+}
+
+type Table = BTreeMap<(String, i64), Assignment>;
+
+/// The growing segment of every channel and partition, one table a pchannel; it changes in the same batch as the log.
+pub(super) struct Assignments(BTreeMap<String, Mutex<Table>>);
+
+impl Assignments {
+    pub fn load(logs: &BTreeMap<String, Arc<EmbeddedLog>>) -> Result<Self, NodeError> {
+        let mut tables = BTreeMap::new();
+        for (pchannel, log) in logs {
+            let mut table = Table::new();
+            for (key, value) in log.meta_scan(ASSIGNMENT.as_bytes())? {
+                let parsed = std::str::from_utf8(&key).ok().and_then(|key| {
+                    let (vchannel, partition) = key.strip_prefix(ASSIGNMENT)?.rsplit_once('/')?;
+                    Some(((vchannel.to_owned(), partition.parse().ok()?), postcard::from_bytes(&value).ok()?))
+                });
+                let (key, assignment) = parsed.ok_or_else(|| NodeError::Setup(format!("log of {pchannel}: an unreadable segment assignment")))?;
+                table.insert(key, assignment);
+            }
+            tables.insert(pchannel.clone(), Mutex::new(table));
+        }
+        Ok(Self(tables))
+    }
+
+    /// The lock also orders appends, so that a segment's CreateSegment comes before its inserts and its Flush after them.
+    fn lock(&self, pchannel: &str) -> Result<MutexGuard<'_, Table>, NodeError> {
+        let table = self.0.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))?;
+        Ok(table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn assignment_key(vchannel: &str, partition: i64) -> Vec<u8> {
+    format!("{ASSIGNMENT}{vchannel}/{partition}").into_bytes()
+}
+
+impl Node {
+    /// Creates a collection and returns when every channel's log has it.
+    ///
+    /// # Errors
+    /// The name is taken, or the request makes no sense; nothing was written then.
+    pub fn create_collection(&self, schema: &Schema, shards: usize, partitions: &[String]) -> Result<CollectionInfo, NodeError> {
+        let new = NewCollection { schema: schema.clone(), shards, partitions: partitions.to_vec() };
+        let planned = self.coordinator.create_collection(&new, &self.settings.pchannel_names())?;
+        self.carry_out_create(&planned)?;
+        self.collection(&schema.name)
+    }
+
+    /// Drops a collection and returns when every channel is dropped.
+    ///
+    /// # Errors
+    /// There is none of that name, or a channel is stuck.
+    pub fn drop_collection(&self, name: &str) -> Result<(), NodeError> {
+        let collection = self.collection(name)?;
+        let dropping = self.coordinator.begin_drop(collection.id)?;
+        self.carry_out_drop(&dropping)?;
+        while self.collections()?.iter().any(|c| c.id == collection.id) {
+            self.check_channels(&collection.shards)?;
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Finishes DDL that an earlier process recorded and did not carry through. Each step may be repeated.
+    pub(super) fn finish_ddl(&self) -> Result<(), NodeError> {
+        let unfinished: Vec<CollectionInfo> = self.coordinator.read(|c| c.unfinished().cloned().collect())?;
+        for collection in unfinished {
+            match collection.state {
+                CollectionState::Creating => self.carry_out_create(&collection)?,
+                CollectionState::Dropping => self.carry_out_drop(&collection)?,
+                CollectionState::Created | CollectionState::Dropped => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out_create(&self, collection: &CollectionInfo) -> Result<(), NodeError> {
+        let partitions: Vec<i64> = collection.partitions.iter().map(|p| p.id).collect();
+        let mut starts = BTreeMap::new();
+        for shard in &collection.shards {
+            let message = build::create_collection(&shard.vchannel, "default", collection.id, &partitions, &collection.schema);
+            let appended = first(self.log_of(&shard.vchannel)?.append(vec![message])?)?;
+            starts.insert(shard.vchannel.clone(), Position { last_confirmed: appended.last_confirmed, tick: appended.tick });
+        }
+        Ok(self.coordinator.finish_create(collection.id, &starts)?)
+    }
+
+    fn carry_out_drop(&self, collection: &CollectionInfo) -> Result<(), NodeError> {
+        for shard in &collection.shards {
+            let log = self.log_of(&shard.vchannel)?;
+            let mut table = self.assignments.lock(log.pchannel())?;
+            let gone: Vec<(String, i64)> = table.keys().filter(|(v, _)| *v == shard.vchannel).cloned().collect();
+            let changes = gone.iter().map(|(v, p)| (assignment_key(v, *p), None)).collect();
+            log.append_with(vec![build::drop_collection(&shard.vchannel, collection.id)], changes)?;
+            gone.iter().for_each(|key| drop(table.remove(key)));
+        }
+        self.coordinator.finish_drop(collection.id)?;
+        Ok(())
+    }
+
+    /// Inserts rows and returns when they are durable in the log. Values of the user's fields are taken; row ids and ticks are given here.
+    ///
+    /// # Errors
+    /// The rows do not fit the schema, or the log refuses. Of rows over several shards, some may be in the log when an error is returned.
+    pub fn insert(&self, collection: &CollectionInfo, partition: Option<&str>, columns: &Columns) -> Result<(), NodeError> {
+        let partition = self.partition_id(collection, partition)?;
+        let primary = collection.schema.primary().ok_or_else(|| NodeError::Invalid("the collection has no primary key".into()))?;
+        let keys = columns.fields.iter().find(|f| f.field_id == primary.id);
+        let keys = keys.ok_or_else(|| NodeError::Invalid(format!("column {:?}, the primary key, is missing", primary.name)))?;
+        let rows = rows_by_shard(&keys.values, collection.shards.len());
+        // Shards on different pchannels wait for different fsyncs.
+        thread::scope(|scope| {
+            let of_shard = |(shard, rows): (&'_ Shard, Vec<usize>)| {
+                let vchannel = shard.vchannel.clone();
+                scope.spawn(move || self.insert_into_shard(collection, &vchannel, partition, columns, &rows))
+            };
+            let running: Vec<_> = collection.shards.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()).map(of_shard).collect();
+            running.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| Err(NodeError::Setup("an insert panicked".into()))))
+        })
+    }
+
+    fn insert_into_shard(&self, collection: &CollectionInfo, vchannel: &str, partition: i64, columns: &Columns, rows: &[usize]) -> Result<(), NodeError> {
+        let user: Vec<FieldColumn> = columns.fields.iter().filter(|f| f.field_id >= 100).cloned().collect();
+        let user = Columns { rows: columns.rows, fields: user };
+        let bytes_a_row = (user.memory_bytes() / columns.rows.max(1)).max(1);
+        let rows_a_message = (self.settings.message_bytes / bytes_a_row).max(1);
+        for rows in rows.chunks(rows_a_message) {
+            let part = user.select(rows);
+            self.append_insert(collection, vchannel, partition, &part)?;
+        }
+        Ok(())
+    }
+
+    fn append_insert(&self, collection: &CollectionInfo, vchannel: &str, partition: i64, part: &Columns) -> Result<(), NodeError> {
+        let count = u32::try_from(part.rows).map_err(|_| NodeError::Invalid(format!("{} rows in one message", part.rows)))?;
+        let log = self.log_of(vchannel)?;
+        let first_row = self.coordinator.alloc_ids(count)?;
+        let row_ids: Vec<i64> = (first_row..first_row + i64::from(count)).collect();
+        let bytes = part.memory_bytes() as u64;
+        let mut table = self.assignments.lock(log.pchannel())?;
+        let key = (vchannel.to_owned(), partition);
+        let mut batch = Vec::new();
+        let open = table.get(&key).filter(|a| a.bytes + bytes <= self.settings.segment_bytes || a.rows == 0).cloned();
+        let mut assignment = match open {
+            Some(assignment) => assignment,
+            None => {
+                if let Some(full) = table.get(&key) {
+                    batch.push(build::flush(vchannel, collection.id, partition, full.segment));
+                }
+                let segment = self.coordinator.alloc_ids(1)?;
+                batch.push(create_segment(vchannel, collection.id, partition, segment, self.settings.segment_bytes));
+                Assignment { segment, rows: 0, bytes: 0 }
+            }
+        };
+        assignment.rows += u64::from(count);
+        assignment.bytes += bytes;
+        let to = InsertAssignment { collection: collection.id, partition, segment: assignment.segment, rows: u64::from(count), bytes };
+        batch.push(build::insert(vchannel, &to, &part.fields, &row_ids));
+        let value = postcard::to_allocvec(&assignment).map_err(|e| NodeError::Setup(e.to_string()))?;
+        log.append_with(batch, vec![(assignment_key(vchannel, partition), Some(value))])?;
+        table.insert(key, assignment);
+        Ok(())
+    }
+
+    /// Deletes rows by their primary keys, in every partition, and returns when the deletes are durable in the log.
+    ///
+    /// # Errors
+    /// A key is of another type than the schema's, or the log refuses.
+    pub fn delete(&self, collection: &CollectionInfo, keys: &[PrimaryKey]) -> Result<u64, NodeError> {
+        let mut of_shard: Vec<Vec<PrimaryKey>> = vec![Vec::new(); collection.shards.len()];
+        keys.iter().for_each(|key| of_shard[shard_of(key, collection.shards.len())].push(key.clone()));
+        for (shard, keys) in collection.shards.iter().zip(of_shard) {
+            let messages: Vec<Outgoing> =
+                keys.chunks(DELETE_KEYS_MAX).map(|keys| build::delete(&shard.vchannel, collection.id, EVERY_PARTITION, keys)).collect();
+            if !messages.is_empty() {
+                self.log_of(&shard.vchannel)?.append(messages)?;
+            }
+        }
+        Ok(keys.len() as u64)
+    }
+
+    /// Completes the collection's growing segments, and returns when their rows are in flushed segments and the checkpoints have passed.
+    ///
+    /// # Errors
+    /// A channel cannot go on; the error says why and what to do.
+    pub fn flush(&self, collection: &CollectionInfo, on_progress: &mut dyn FnMut(FlushProgress)) -> Result<(), NodeError> {
+        let mut segments = Vec::new();
+        let mut ticks = BTreeMap::new();
+        for shard in &collection.shards {
+            let log = self.log_of(&shard.vchannel)?;
+            let mut table = self.assignments.lock(log.pchannel())?;
+            let open: Vec<((String, i64), i64)> =
+                table.iter().filter(|((v, _), _)| *v == shard.vchannel).map(|(key, a)| (key.clone(), a.segment)).collect();
+            let ids: Vec<i64> = open.iter().map(|(_, segment)| *segment).collect();
+            let changes = open.iter().map(|((v, p), _)| (assignment_key(v, *p), None)).collect();
+            let flush_tick = self.coordinator.alloc_ticks(1)?;
+            let appended = first(log.append_with(vec![build::manual_flush(&shard.vchannel, collection.id, flush_tick, &ids)], changes)?)?;
+            open.iter().for_each(|(key, _)| drop(table.remove(key)));
+            segments.extend(ids);
+            ticks.insert(shard.vchannel.clone(), appended.tick);
+        }
+        loop {
+            let progress = self.flush_progress(&segments, &ticks)?;
+            on_progress(progress);
+            if progress == (FlushProgress { segments_left: 0, channels_left: 0 }) {
+                return Ok(());
+            }
+            self.check_channels(&collection.shards)?;
+            thread::sleep(POLL);
+        }
+    }
+
+    fn flush_progress(&self, segments: &[i64], ticks: &BTreeMap<String, u64>) -> Result<FlushProgress, NodeError> {
+        Ok(self.coordinator.read(|c| {
+            let complete = |id: &&i64| c.segment(**id).is_some_and(|s| s.state != SegmentState::Growing);
+            let passed = |vchannel: &str, tick: u64| c.checkpoint_tick(vchannel).is_some_and(|at| at >= tick);
+            FlushProgress {
+                segments_left: segments.len() - segments.iter().filter(complete).count(),
+                channels_left: ticks.iter().filter(|(vchannel, tick)| !passed(vchannel, **tick)).count(),
+            }
+        })?)
+    }
+
+    /// Whether every channel can go on; a wait for one that cannot would never end.
+    fn check_channels(&self, shards: &[Shard]) -> Result<(), NodeError> {
+        for status in self.status().pchannels {
+            for channel in status.channels.iter().filter(|c| shards.iter().any(|s| s.vchannel == c.vchannel)) {
+                let stopped = matches!(status.state.as_str(), "fenced" | "log moved");
+                if channel.standing == "detached" || stopped {
+                    let why = if stopped { format!("its pchannel is {}: {}", status.state, status.reason.unwrap_or_default()) } else { channel.pin.clone() };
+                    return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn log_of(&self, vchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
+        let pchannel = vchannel.rsplit_once('_').map_or(vchannel, |(pchannel, _)| pchannel);
+        self.logs.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))
+    }
+
+    fn partition_id(&self, collection: &CollectionInfo, name: Option<&str>) -> Result<i64, NodeError> {
+        let found = match name {
+            Some(name) => collection.partitions.iter().find(|p| p.name == name),
+            None if collection.partitions.len() == 1 => collection.partitions.first(),
+            None => collection.partitions.iter().find(|p| p.name == "_default"),
+        };
+        found.map(|p| p.id).ok_or_else(|| NodeError::UnknownPartition {
+            collection: collection.name.clone(),
+            name: name.unwrap_or("_default").to_owned(),
+            known: collection.partitions.iter().map(|p| p.name.clone()).collect(),
+        })
+    }
+}
+
+fn create_segment(vchannel: &str, collection: i64, partition: i64, segment: i64, max_bytes: u64) -> Outgoing {
+    // Storage version 0, one file a field: what every Milvus reads. Level 2 is L1.
+    let segment = CreateSegment { partition, segment, storage_version: 0, level: 2, max_rows: 0, max_bytes };
+    build::create_segment(vchannel, collection, &segment)
+}
+
+fn first(appended: Vec<Appended>) -> Result<Appended, NodeError> {
+    appended.into_iter().next().ok_or_else(|| NodeError::Setup("the log acknowledged nothing".into()))
+}

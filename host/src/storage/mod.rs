@@ -1,0 +1,49 @@
+//! Segment files on object storage: the store, the layout of its keys, and writing and reading the files of a segment.
+//!
+//! ```text
+//! rows of one sync ─ writer ─► insert_log/… one a field, stats_log/… ─┐
+//! deletes          ─ writer ─► delta_log/…                            ├─ chunks ─► files, fsynced with their folders
+//! `tidegate scan`  ◄ reader ──────────────────────────────────────────┘
+//! ```
+
+mod chunks;
+pub mod keys;
+mod reader;
+mod writer;
+
+pub use self::chunks::ChunkStore;
+pub use self::reader::{read_deltas, read_segment};
+pub use self::writer::{Body, DeleteJob, RowBatchJob, WriteOutcome, write_deletes, write_rows};
+
+/// Why the storage did not do what was asked, chosen by what the caller does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// There is no such object.
+    #[error("`{key}` does not exist")]
+    NotFound {
+        /// The object's key.
+        key: String,
+    },
+    /// May pass: try again with backoff.
+    #[error("`{key}`: {reason}")]
+    Transient {
+        /// The object's key, or what stands for one.
+        key: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Trying again will not help; an operator must act.
+    #[error("`{key}` cannot be used: {reason}")]
+    Permanent {
+        /// The object's key, or what stands for one.
+        key: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl StorageError {
+    fn permanent(key: &str, reason: impl ToString) -> StorageError {
+        StorageError::Permanent { key: key.to_owned(), reason: reason.to_string() }
+    }
+}
