@@ -145,7 +145,7 @@ pub fn imports(bytes: &[u8]) -> Result<Vec<String>, EngineError> {
             wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
             wasmparser::Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    names.push(import.map_err(broken)?.name.name.to_owned());
+                    names.push(import.map_err(broken)?.name.0.to_owned());
                 }
             }
             _ => {}

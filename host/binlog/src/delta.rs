@@ -55,7 +55,8 @@ impl<'a> From<&'a PrimaryKey> for Key<&'a str> {
 /// types, or if a tick is zero.
 pub fn write_delta_log(key: &SegmentKey, deletes: &Deletes) -> Result<Vec<u8>, WriteError> {
     let fail = |problem: String| WriteError::Column { field: NO_FIELD, problem };
-    let (Some(first), Some(&tick_from), Some(&tick_to)) = (deletes.keys.first(), deletes.ticks.iter().min(), deletes.ticks.iter().max()) else {
+    let (Some(first), Some(&tick_from), Some(&tick_to)) = (deletes.keys.first(), deletes.ticks.iter().min(), deletes.ticks.iter().max())
+    else {
         return Err(WriteError::Empty { field: NO_FIELD });
     };
     if deletes.keys.len() != deletes.ticks.len() {
@@ -93,8 +94,8 @@ pub(crate) fn read_delta(bytes: &[u8], envelope: &Envelope) -> Result<Deletes, R
             let mut deletes = Deletes::default();
             for i in 0..ends.len() {
                 let row = slice(&ends, &bytes, i);
-                let (key, tick) = parse_row(row)
-                    .ok_or_else(|| ReadError::damaged(at, format!("delete {i} is {:?}", String::from_utf8_lossy(row))))?;
+                let (key, tick) =
+                    parse_row(row).ok_or_else(|| ReadError::damaged(at, format!("delete {i} is {:?}", String::from_utf8_lossy(row))))?;
                 deletes.keys.push(key);
                 deletes.ticks.push(tick);
             }

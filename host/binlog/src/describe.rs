@@ -34,9 +34,7 @@ pub fn describe(bytes: &[u8], max_rows: usize) -> Result<String, ReadError> {
         let envelope = Envelope::parse(bytes)?;
         match envelope.kind {
             EventKind::Insert => match read_insert(bytes, &envelope) {
-                Ok(column) => {
-                    put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| put_values(&mut out, &column.values, max_rows))
-                }
+                Ok(column) => put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| put_values(&mut out, &column.values, max_rows)),
                 Err(ReadError::Unsupported { problem, .. }) => {
                     put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| writeln!(out, "  rows        not decoded: {problem}"))
                 }

@@ -180,7 +180,19 @@ impl Envelope {
         }
         let key = SegmentKey { collection, partition, segment };
         let payload_at = cursor.at;
-        Ok(Envelope { key, field, payload_type, kind, written: event.written, tick_from, tick_to, extras, original_size, event_at, payload_at })
+        Ok(Envelope {
+            key,
+            field,
+            payload_type,
+            kind,
+            written: event.written,
+            tick_from,
+            tick_to,
+            extras,
+            original_size,
+            event_at,
+            payload_at,
+        })
     }
 }
 

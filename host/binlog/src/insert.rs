@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn ten_rows_with_a_vector_of_128_weigh_what_they_weigh_in_milvus() {
-        let vector = FieldColumn { values: Values::Fixed { width: 512, bytes: vec![0; 5120] }, data_type: DataType::FloatVector, ..int64(101, 0) };
+        let vector =
+            FieldColumn { values: Values::Fixed { width: 512, bytes: vec![0; 5120] }, data_type: DataType::FloatVector, ..int64(101, 0) };
         let columns = [int64(ROW_ID_FIELD, 10), int64(TIMESTAMP_FIELD, 10), int64(100, 10), vector];
         assert_eq!(columns.iter().map(memory_size).sum::<u64>(), 5367);
     }
@@ -87,11 +88,8 @@ mod tests {
         assert_eq!(write(&bytes(vec![3], b"ab")), "field 101: value 0 spans bytes 0..3 of 2");
         assert_eq!(write(&bytes(vec![1, 2], "é".as_bytes())), "field 101: value 0 is not UTF-8");
         assert_eq!(write(&bytes(vec![1], b"ab")), "field 101: 2 bytes, but the values end at 1");
-        let vector = |width| FieldColumn {
-            data_type: DataType::FloatVector,
-            values: Values::Fixed { width, bytes: vec![0; 10] },
-            ..int64(102, 0)
-        };
+        let vector =
+            |width| FieldColumn { data_type: DataType::FloatVector, values: Values::Fixed { width, bytes: vec![0; 10] }, ..int64(102, 0) };
         assert_eq!(write(&vector(0)), "field 102: 10 bytes are not rows of 0");
         assert_eq!(write(&vector(4)), "field 102: 10 bytes are not rows of 4");
     }

@@ -54,8 +54,9 @@ fn read(payload: &[u8], base: usize) -> Result<Vec<Column>, ReadError> {
         for group in 0..file.num_row_groups() {
             let group = file.get_row_group(group).map_err(damaged)?;
             let chunk = group.metadata().column(index);
-            let number =
-                |n: i64| usize::try_from(n).map_err(|_| ReadError::damaged(base, format!("column {name:?}: {n} where a size or an offset is")));
+            let number = |n: i64| {
+                usize::try_from(n).map_err(|_| ReadError::damaged(base, format!("column {name:?}: {n} where a size or an offset is")))
+            };
             let start = number(chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()))?;
             let end = start.saturating_add(number(chunk.compressed_size())?);
             let rows = number(group.metadata().num_rows())?;

@@ -92,8 +92,7 @@ fn first_bytes(bytes: &[u8]) -> String {
 pub(crate) fn read_insert(bytes: &[u8], envelope: &Envelope) -> Result<FieldColumn, ReadError> {
     let at = envelope.payload_at;
     let code = envelope.payload_type;
-    let data_type =
-        data_type(code).ok_or_else(|| ReadError::unsupported(at, format!("values of type {} ({code})", type_name(code))))?;
+    let data_type = data_type(code).ok_or_else(|| ReadError::unsupported(at, format!("values of type {} ({code})", type_name(code))))?;
     let mut columns = read_columns(bytes.get(at..).unwrap_or_default(), at)?.into_iter();
     let (Some(column), None) = (columns.next(), columns.next()) else {
         return Err(ReadError::unsupported(at, "an insert log with two columns"));
@@ -117,7 +116,8 @@ fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
         | (DataType::Double, v @ Values::Double(_))
         | (DataType::Json, v @ Values::Bytes { .. }) => Ok(v),
         (DataType::VarChar, Values::Bytes { ends, bytes }) => {
-            let column = FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, values: Values::Bytes { ends, bytes } };
+            let column =
+                FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, values: Values::Bytes { ends, bytes } };
             crate::columns::row_count(&column).map_err(|e| e.to_string())?;
             Ok(column.values)
         }

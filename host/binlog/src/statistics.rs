@@ -120,7 +120,11 @@ pub(crate) fn read_statistics(bytes: &[u8]) -> Result<Vec<PkStatistics>, ReadErr
         _ => serde_json::from_slice(bytes).map(|one| vec![one]),
     }
     .map_err(|e| ReadError::damaged(offset(bytes, e.line(), e.column()), format!("statistics: {e}")))?;
-    found.into_iter().enumerate().map(|(i, found)| found.checked().map_err(|problem| ReadError::damaged(0, format!("statistics {i}: {problem}")))).collect()
+    found
+        .into_iter()
+        .enumerate()
+        .map(|(i, found)| found.checked().map_err(|problem| ReadError::damaged(0, format!("statistics {i}: {problem}"))))
+        .collect()
 }
 
 impl Found {
@@ -152,7 +156,15 @@ mod tests {
 
     fn text(keys_of_batch: &[&str]) -> FieldColumn {
         let bytes: Vec<u8> = keys_of_batch.concat().into_bytes();
-        let ends = keys_of_batch.iter().scan(0, |end, key| Some({ *end += key.len(); *end })).collect();
+        let ends = keys_of_batch
+            .iter()
+            .scan(0, |end, key| {
+                Some({
+                    *end += key.len();
+                    *end
+                })
+            })
+            .collect();
         keys(Values::Bytes { ends, bytes }, DataType::VarChar)
     }
 

@@ -36,14 +36,13 @@ fn any_column() -> impl Strategy<Value = FieldColumn> {
         vec(any::<f64>(), rows.clone()).prop_map(|v| column(DataType::Double, Values::Double(v))),
         vec(".{0,20}", rows.clone()).prop_map(|v| column(DataType::VarChar, packed(v.into_iter().map(String::into_bytes)))),
         vec(vec(any::<u8>(), 0..40), rows.clone()).prop_map(|v| column(DataType::Json, packed(v))),
-        (1..9usize, rows).prop_flat_map(|(dim, rows)| vec(any::<u8>(), dim * 4 * rows).prop_map(move |bytes| {
-            column(DataType::FloatVector, Values::Fixed { width: dim * 4, bytes })
-        })),
+        (1..9usize, rows).prop_flat_map(|(dim, rows)| vec(any::<u8>(), dim * 4 * rows)
+            .prop_map(move |bytes| { column(DataType::FloatVector, Values::Fixed { width: dim * 4, bytes }) })),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_column_is_read_back(column in any_column(), tick in 1..u64::MAX) {
@@ -74,7 +73,7 @@ fn a_column_of_many_pages_is_read_back() {
         column(DataType::Int64, Values::Int64(vec![7; MANY_ROWS as usize])),
         column(DataType::Bool, Values::Bool((0..MANY_ROWS).map(|i| i % 3 == 0).collect())),
         column(DataType::VarChar, packed((0..MANY_ROWS).map(text))),
-        column(DataType::FloatVector, Values::Fixed { width: 64, bytes: (0..MANY_ROWS * 64).map(|i| (i * i >> 7) as u8).collect() }),
+        column(DataType::FloatVector, Values::Fixed { width: 64, bytes: (0..MANY_ROWS * 64).map(|i| ((i * i) >> 7) as u8).collect() }),
     ];
     for column in columns {
         let file = write_insert_log(&KEY, &column, 1, 2).unwrap();

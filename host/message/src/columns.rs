@@ -149,6 +149,29 @@ impl Columns {
         }));
         Columns { rows: 0, fields }
     }
+
+    /// Returns the rows with these numbers, in this order. Numbers must be below [`Columns::rows`].
+    pub fn select(&self, rows: &[usize]) -> Columns {
+        let of = |f: &FieldColumn| FieldColumn { values: f.values.select(rows), ..f.clone_without_values() };
+        Columns { rows: rows.len(), fields: self.fields.iter().map(of).collect() }
+    }
+
+    /// Returns the bytes that the values take.
+    pub fn memory_bytes(&self) -> usize {
+        self.fields.iter().map(|f| f.values.memory_bytes()).sum()
+    }
+}
+
+impl FieldColumn {
+    fn clone_without_values(&self) -> FieldColumn {
+        FieldColumn {
+            field_id: self.field_id,
+            name: self.name.clone(),
+            data_type: self.data_type,
+            is_primary: self.is_primary,
+            values: Values::Bool(Vec::new()),
+        }
+    }
 }
 
 impl Values {
@@ -164,6 +187,46 @@ impl Values {
             DataType::Double => Values::Double(Vec::new()),
             DataType::VarChar | DataType::Json => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
             DataType::FloatVector => Values::Fixed { width: 4 * field.dim, bytes: Vec::new() },
+        }
+    }
+
+    fn select(&self, rows: &[usize]) -> Values {
+        match self {
+            Values::Bool(v) => Values::Bool(rows.iter().map(|&r| v[r]).collect()),
+            Values::Int8(v) => Values::Int8(rows.iter().map(|&r| v[r]).collect()),
+            Values::Int16(v) => Values::Int16(rows.iter().map(|&r| v[r]).collect()),
+            Values::Int32(v) => Values::Int32(rows.iter().map(|&r| v[r]).collect()),
+            Values::Int64(v) => Values::Int64(rows.iter().map(|&r| v[r]).collect()),
+            Values::Float(v) => Values::Float(rows.iter().map(|&r| v[r]).collect()),
+            Values::Double(v) => Values::Double(rows.iter().map(|&r| v[r]).collect()),
+            Values::Bytes { ends, bytes } => {
+                let mut selected = (Vec::with_capacity(rows.len()), Vec::new());
+                for &r in rows {
+                    let start = if r == 0 { 0 } else { ends[r - 1] };
+                    selected.1.extend_from_slice(&bytes[start..ends[r]]);
+                    selected.0.push(selected.1.len());
+                }
+                Values::Bytes { ends: selected.0, bytes: selected.1 }
+            }
+            Values::Fixed { width, bytes } => {
+                let mut selected = Vec::with_capacity(rows.len() * width);
+                rows.iter().for_each(|&r| selected.extend_from_slice(&bytes[r * width..(r + 1) * width]));
+                Values::Fixed { width: *width, bytes: selected }
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Values::Bool(v) => v.len(),
+            Values::Int8(v) => v.len(),
+            Values::Int16(v) => v.len() * 2,
+            Values::Int32(v) => v.len() * 4,
+            Values::Int64(v) => v.len() * 8,
+            Values::Float(v) => v.len() * 4,
+            Values::Double(v) => v.len() * 8,
+            Values::Bytes { ends, bytes } => ends.len() * 8 + bytes.len(),
+            Values::Fixed { bytes, .. } => bytes.len(),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) mod bindings {
     wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "flusher", imports: { default: trappable } });
 }
 
-pub(crate) use convert::{completion, report};
+pub(crate) use convert::completion;
 
 /// Linear memory that an instance may have, in bytes: some 100,000 segments take a tenth of it.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;

@@ -36,7 +36,8 @@ use self::write::Assignments;
 use crate::coordinator::EmbeddedCoordinator;
 use crate::engine::{BUILT_IN, Engine, EngineError, Loaded};
 use crate::storage::{ChunkStore, StorageError};
-use crate::wal::{EmbeddedLog, EmbeddedLogs, LogError, LogLimits};
+use crate::wal::LogError;
+use crate::wal::embedded::{EmbeddedLog, EmbeddedLogs, LogLimits};
 
 /// The id of the one node of a directory.
 pub const NODE_ID: i64 = 1;

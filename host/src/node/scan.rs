@@ -10,7 +10,8 @@ use tidegate_core::calls::Position;
 use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
 
-use crate::wal::{EmbeddedLog, Log, LogItem, LogReader, ReadFrom};
+use crate::wal::embedded::EmbeddedLog;
+use crate::wal::{Log, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
 const BATCH_MESSAGES: usize = 512;

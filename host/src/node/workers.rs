@@ -11,7 +11,8 @@ use tidegate_message::build;
 
 use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
 use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
-use crate::wal::{EmbeddedLog, Log, LogError};
+use crate::wal::embedded::EmbeddedLog;
+use crate::wal::{Log, LogError};
 
 /// Calls made at the same time, a pchannel: each is short, and some wait for an fsync.
 const CALLERS: usize = 2;

@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{Position, SegmentState};
 use tidegate_core::coordinator::{CollectionInfo, CollectionState, NewCollection, Shard};
 use tidegate_message::build::{self, InsertAssignment};
-use tidegate_message::columns::{Columns, FieldColumn, PrimaryKey, Values};
+use tidegate_message::columns::{Columns, FieldColumn, PrimaryKey};
 use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
 use super::shard::{rows_by_shard, shard_of};
 use super::{Node, NodeError};
 use crate::coordinator::CoordinatorClient;
-use crate::wal::{Appended, EmbeddedLog, Log};
+use crate::wal::embedded::EmbeddedLog;
+use crate::wal::{Appended, Log};
 
 /// Keys of one delete message.
 const DELETE_KEYS_MAX: usize = 20_000;

@@ -157,6 +157,14 @@ impl Coordinator {
         }
     }
 
+    /// Returns the tick of a channel's stored checkpoint; for a dropped channel, the end of time.
+    pub fn checkpoint_tick(&self, vchannel: &str) -> Option<u64> {
+        self.checkpoints.get(vchannel).map(|checkpoint| match checkpoint {
+            ChannelCheckpoint::At(position) => position.tick,
+            ChannelCheckpoint::Dropped => u64::MAX,
+        })
+    }
+
     /// Lists the stored channel checkpoints, the dropped channels' included, ascending by name.
     pub fn checkpoints(&self) -> impl Iterator<Item = (&str, &ChannelCheckpoint)> {
         self.checkpoints.iter().map(|(vchannel, checkpoint)| (vchannel.as_str(), checkpoint))

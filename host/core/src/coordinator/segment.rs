@@ -108,6 +108,11 @@ impl Coordinator {
         self.segments_of.get(vchannel).into_iter().flatten().filter_map(|id| self.segments.get(id))
     }
 
+    /// Returns a segment by id, in whatever state.
+    pub fn segment(&self, id: i64) -> Option<&SegmentInfo> {
+        self.segments.get(&id)
+    }
+
     /// Lists the segments of a collection, ascending by id, in whatever state.
     pub fn segments(&self, collection: i64) -> impl Iterator<Item = &SegmentInfo> {
         self.segments.values().filter(move |segment| segment.collection == collection)
