@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests share: collections, rows, nodes in temporary folders.
+
+pub mod rows;

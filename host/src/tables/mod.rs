@@ -7,6 +7,8 @@ mod parquet_out;
 mod parquet_rows;
 mod parquet_values;
 mod schema_json;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 

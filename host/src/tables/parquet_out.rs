@@ -149,7 +149,3 @@ fn to_array(field: &Field, values: &Values) -> Result<ArrayRef, String> {
         }
     })
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
