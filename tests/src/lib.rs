@@ -1,3 +1,4 @@
 //! What the tests share: collections, rows, nodes in temporary folders.
 
+pub mod harness;
 pub mod rows;

@@ -1,0 +1,527 @@
+//! The built component in the real host core, over a scripted log, with a coordinator and a storage that can fail.
+//!
+//! The log is a list of records and time is a number, so a scenario runs the same each time. The coordinator is the embedded one's rules;
+//! files are written by the real segment writer into a temporary folder.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use tidegate::engine::{BUILT_IN, Engine, GuestConfig, Instance, Loaded};
+use tidegate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, WriteOutcome, read_deltas, read_segment, write_deletes, write_rows};
+use tidegate_core::calls::{Call, CallError, Caller, Level, Position, SegmentInfo, SegmentState};
+use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
+use tidegate_core::journal::Turn;
+use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Work, WriteJob, Written};
+use tidegate_core::retry::CallId;
+use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
+use tidegate_core::turn::{Fault, TurnInput, TurnOutput};
+use tidegate_message::build::{self, InsertAssignment};
+use tidegate_message::columns::PrimaryKey;
+use tidegate_message::schema::Schema;
+use tidegate_message::{CreateSegment, MessageId, Outgoing, Record};
+
+use crate::rows::{keys, rows};
+
+/// The pchannel of every harness.
+pub const PCHANNEL: &str = "test-dml_0";
+/// Low bits of a tick.
+const LOGICAL_BITS: u32 = 18;
+
+/// What the harness does with a piece of work.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Do it.
+    Do,
+    /// Do not do it, and say so.
+    Fail(CallError),
+    /// Do it, and lose the answer.
+    DoAndFail(CallError),
+    /// Keep it until [`Harness::release`].
+    Hold,
+}
+
+/// Changes what a component's turn gave.
+pub type Lie = Box<dyn FnMut(&TurnInput, &mut TurnOutput)>;
+
+/// One pchannel's flusher with everything around it.
+pub struct Harness {
+    /// The state machine under test.
+    pub core: Pchannel,
+    /// The coordinator's rules and state.
+    pub coordinator: Coordinator,
+    /// Messages set aside.
+    pub dead_letters: Vec<DeadLetter>,
+    /// What the operator was told.
+    pub notices: Vec<String>,
+    /// Every piece of work, in the order it was done.
+    pub done: Vec<Work>,
+    /// Where the log was truncated, in order.
+    pub truncated: Vec<MessageId>,
+    /// Where scans were opened, in order.
+    pub opened: Vec<Option<Position>>,
+    /// Asked about every piece of work.
+    pub verdict: Box<dyn FnMut(&Work) -> Verdict>,
+    /// Changes the output of every turn: a component that lies.
+    pub lie: Option<Lie>,
+    /// Turns (counted from 1) that trap instead.
+    pub traps: Vec<u64>,
+    /// Turns run, traps included.
+    pub turns: u64,
+    /// Messages that one delivery hands over.
+    pub delivery_max: usize,
+    /// The scripted log: records in order.
+    pub log: Vec<Record>,
+    /// The segment files.
+    pub chunks: ChunkStore,
+    config: GuestConfig,
+    component: Arc<Loaded>,
+    instance: Option<Instance>,
+    scan: Option<(u64, usize, Scanner)>,
+    ready: VecDeque<Scanned>,
+    work: VecDeque<(CallId, Work)>,
+    held: Vec<(CallId, Work)>,
+    caller: Caller,
+    now_ms: u64,
+    tick: u64,
+    next_id: i64,
+    _dir: tempfile::TempDir,
+}
+
+/// The built-in component, compiled once a process.
+pub fn component() -> Arc<Loaded> {
+    static COMPONENT: OnceLock<Arc<Loaded>> = OnceLock::new();
+    COMPONENT.get_or_init(|| Engine::new().and_then(|engine| engine.load(BUILT_IN)).expect("the built-in component loads")).clone()
+}
+
+/// Settings of the component for scenarios: small batches, reports each second of event time.
+pub fn config() -> GuestConfig {
+    GuestConfig {
+        pchannel: PCHANNEL.to_owned(),
+        term: 1,
+        insert_bytes_max: 16 << 20,
+        delete_bytes_max: 16 << 20,
+        sync_period_ms: 600_000,
+        report_period_ms: 1_000,
+        reports_max: 128,
+        idle_tick_ms: 1_000,
+        page_max: 256,
+    }
+}
+
+impl Default for Harness {
+    fn default() -> Self {
+        Self::new(config(), Limits { not_found_tolerance: 0, ..Limits::default() })
+    }
+}
+
+impl Harness {
+    /// Builds a harness; nothing runs before [`Harness::start`].
+    pub fn new(config: GuestConfig, limits: Limits) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let caller = Caller { node_id: 1, pchannel: config.pchannel.clone(), term: config.term };
+        Self {
+            core: Pchannel::new(caller.clone(), limits),
+            coordinator: Coordinator::load([]).expect("an empty coordinator"),
+            dead_letters: Vec::new(),
+            notices: Vec::new(),
+            done: Vec::new(),
+            truncated: Vec::new(),
+            opened: Vec::new(),
+            verdict: Box::new(|_| Verdict::Do),
+            lie: None,
+            traps: Vec::new(),
+            turns: 0,
+            delivery_max: 512,
+            log: Vec::new(),
+            chunks: ChunkStore::open(dir.path()).expect("a chunk store"),
+            config,
+            component: component(),
+            instance: None,
+            scan: None,
+            ready: VecDeque::new(),
+            work: VecDeque::new(),
+            held: Vec::new(),
+            caller,
+            now_ms: 0,
+            tick: 1_000_000 << LOGICAL_BITS,
+            next_id: 1_000,
+            _dir: dir,
+        }
+    }
+
+    /// Begins, and runs until nothing is left to do.
+    pub fn start(&mut self) {
+        self.step(Event::Start);
+        self.run();
+    }
+
+    /// The process dies and another one takes over, in the next term: what was in memory is gone; log, coordinator and files stay.
+    pub fn crash(&mut self) {
+        self.config.term += 1;
+        self.caller.term += 1;
+        self.core = Pchannel::new(self.caller.clone(), Limits { not_found_tolerance: 0, ..Limits::default() });
+        self.instance = None;
+        self.scan = None;
+        self.ready.clear();
+        self.work.clear();
+        self.held.clear();
+        self.start();
+    }
+
+    // ---- the log -------------------------------------------------------------------------------------------------------------------
+
+    /// Lets event time pass.
+    pub fn pass_ms(&mut self, ms: u64) {
+        self.tick = ((self.tick >> LOGICAL_BITS) + ms) << LOGICAL_BITS;
+    }
+
+    /// Appends a message with the next tick, and a last confirmed id that is its own; returns its tick.
+    pub fn append(&mut self, message: Outgoing) -> u64 {
+        let id = MessageId::RocksMq(self.log.len() as i64);
+        self.append_confirmed(message, &id)
+    }
+
+    /// Appends a message with a last confirmed id; returns its tick.
+    pub fn append_confirmed(&mut self, message: Outgoing, last_confirmed: &MessageId) -> u64 {
+        self.tick += 1;
+        let tick = self.tick;
+        let (payload, properties) = message.stamp(tick, last_confirmed, 1);
+        self.log.push(Record { id: MessageId::RocksMq(self.log.len() as i64), payload, properties });
+        tick
+    }
+
+    /// Appends a persisted time tick and runs: everything before it is dispatched.
+    pub fn tick(&mut self) -> u64 {
+        let tick = self.append(build::time_tick());
+        self.run();
+        tick
+    }
+
+    /// Creates a collection as the coordinator and the log know it; returns it.
+    pub fn create_collection(&mut self, schema: &Schema, shards: usize) -> CollectionInfo {
+        let planned = self.plan_collection(schema, shards);
+        let mut starts = BTreeMap::new();
+        let partitions: Vec<i64> = planned.partitions.iter().map(|p| p.id).collect();
+        for shard in &planned.shards {
+            let last_confirmed = MessageId::RocksMq(self.log.len() as i64);
+            let tick = self.append(build::create_collection(&shard.vchannel, "default", planned.id, &partitions, schema));
+            starts.insert(shard.vchannel.clone(), Position { last_confirmed, tick });
+        }
+        self.coordinator.finish_create(planned.id, &starts).expect("a planned collection can be finished");
+        planned
+    }
+
+    /// Records a collection at the coordinator only: the log does not know it yet.
+    pub fn plan_collection(&mut self, schema: &Schema, shards: usize) -> CollectionInfo {
+        let new = NewCollection { schema: schema.clone(), shards, partitions: Vec::new() };
+        let first_id = self.ids(new.id_count());
+        self.coordinator.create_collection(&new, first_id, &[PCHANNEL.to_owned()]).expect("a new collection").0
+    }
+
+    /// Appends a CreateSegment message; returns the segment.
+    pub fn create_segment(&mut self, collection: &CollectionInfo, shard: usize) -> i64 {
+        let segment = self.ids(1);
+        let partition = collection.partitions[0].id;
+        let created = CreateSegment { partition, segment, storage_version: 0, level: 2, max_rows: 0, max_bytes: 0 };
+        self.append(build::create_segment(&collection.shards[shard].vchannel, collection.id, &created));
+        segment
+    }
+
+    /// Builds an insert of [`crate::rows::schema`] rows with these keys.
+    pub fn insert(&mut self, collection: &CollectionInfo, shard: usize, segment: i64, keys: std::ops::Range<i64>) -> Outgoing {
+        let count = (keys.end - keys.start) as u64;
+        let columns = rows(&collection.schema, keys.clone());
+        let user: Vec<_> = columns.fields.into_iter().filter(|f| f.field_id >= 100).collect();
+        let partition = collection.partitions[0].id;
+        let to = InsertAssignment { collection: collection.id, partition, segment, rows: count, bytes: 64 * count };
+        let row_ids: Vec<i64> = keys.collect();
+        build::insert(&collection.shards[shard].vchannel, &to, &user, &row_ids)
+    }
+
+    /// Appends an insert; returns its tick.
+    pub fn append_insert(&mut self, collection: &CollectionInfo, shard: usize, segment: i64, keys: std::ops::Range<i64>) -> u64 {
+        let message = self.insert(collection, shard, segment, keys);
+        self.append(message)
+    }
+
+    /// Appends a ManualFlush of segments, and a time tick; runs.
+    pub fn flush(&mut self, collection: &CollectionInfo, shard: usize, segments: &[i64]) -> u64 {
+        let tick = self.append(build::manual_flush(&collection.shards[shard].vchannel, collection.id, 0, segments));
+        self.tick();
+        tick
+    }
+
+    /// Allots ids.
+    pub fn ids(&mut self, count: u32) -> i64 {
+        let first = self.next_id;
+        self.next_id += i64::from(count);
+        first
+    }
+
+    // ---- what came of it -----------------------------------------------------------------------------------------------------------
+
+    /// The segment as the coordinator has it.
+    pub fn segment(&self, segment: i64) -> Option<&SegmentInfo> {
+        self.coordinator.segment(segment)
+    }
+
+    /// Keys of the rows in flushed segments of a collection, each as often as it is stored, deletes not applied.
+    pub fn flushed_keys(&self, collection: &CollectionInfo) -> Vec<i64> {
+        self.stored_keys(collection, |s| s.state == SegmentState::Flushed)
+    }
+
+    /// Keys of the rows in segments that pass a test.
+    pub fn stored_keys(&self, collection: &CollectionInfo, which: impl Fn(&SegmentInfo) -> bool) -> Vec<i64> {
+        let mut found = Vec::new();
+        for s in self.coordinator.segments(collection.id).filter(|s| s.level == Level::L1 && which(s)) {
+            let columns = read_segment(&self.chunks, &s.files, &collection.schema).expect("saved files can be read");
+            found.extend(keys(&columns));
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Keys and ticks of the stored deletes.
+    pub fn stored_deletes(&self, collection: &CollectionInfo) -> Vec<(PrimaryKey, u64)> {
+        let level_zero = self.coordinator.segments(collection.id).filter(|s| s.level == Level::L0);
+        let files: Vec<_> = level_zero.flat_map(|s| s.files.delta.iter().flat_map(|f| f.binlogs.clone())).collect();
+        let read = read_deltas(&self.chunks, files.iter()).expect("saved files can be read");
+        read.keys.into_iter().zip(read.ticks).collect()
+    }
+
+    /// Tick of a channel's stored checkpoint.
+    pub fn checkpoint(&self, vchannel: &str) -> Option<u64> {
+        self.coordinator.checkpoint_tick(vchannel)
+    }
+
+    /// The stored consume checkpoint.
+    pub fn consume_checkpoint(&mut self) -> Option<Position> {
+        match self.coordinator.call(&self.caller, &Call::LoadConsume).0 {
+            Ok(tidegate_core::calls::Reply::Consume(stored)) => stored,
+            other => panic!("consume checkpoint: {other:?}"),
+        }
+    }
+
+    /// The component's reason for a channel's checkpoint.
+    pub fn explain(&mut self, vchannel: &str) -> String {
+        let index = self.core.channel_index(vchannel).expect("a known channel");
+        self.instance.as_mut().expect("an instance").explain(index).expect("an answer")
+    }
+
+    /// A snapshot of the running instance.
+    pub fn snapshot(&mut self) -> Vec<u8> {
+        self.instance.as_mut().expect("an instance").snapshot().expect("a snapshot")
+    }
+
+    /// Whether every ledger closes.
+    pub fn ledger_closed(&self) -> bool {
+        self.core.accounts().all(|c| c.ledger.is_closed())
+    }
+
+    /// Calls done, by name.
+    pub fn count(&self, name: &str) -> usize {
+        self.done.iter().filter(|w| matches!(w, Work::Call(call) if call.name() == name)).count()
+    }
+
+    // ---- running -------------------------------------------------------------------------------------------------------------------
+
+    /// Does the held work and runs.
+    pub fn release(&mut self) {
+        self.verdict = Box::new(|_| Verdict::Do);
+        self.work.extend(std::mem::take(&mut self.held));
+        self.run();
+    }
+
+    /// Number of pieces of work that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Runs until nothing is left to do; backoffs pass at once. Panics when that takes too long.
+    pub fn run(&mut self) {
+        for _ in 0..100_000 {
+            if let Some((id, work)) = self.work.pop_front() {
+                self.work(id, work);
+            } else if !self.deliver() {
+                match self.core.next_wake() {
+                    Some(at) if at <= self.now_ms + 60_000 && !self.is_waiting_forever() => {
+                        self.now_ms = self.now_ms.max(at);
+                        self.step(Event::Wake);
+                    }
+                    _ => return,
+                }
+            }
+        }
+        panic!("the flusher does not come to rest: {:#?}", self.core.status());
+    }
+
+    /// Lets one backoff pass.
+    pub fn wake(&mut self) {
+        self.now_ms = self.core.next_wake().unwrap_or(self.now_ms + 1_000).max(self.now_ms);
+        self.step(Event::Wake);
+    }
+
+    /// Work that fails for ever is tried again for ever: a scenario with such a fault wakes the core itself.
+    fn is_waiting_forever(&mut self) -> bool {
+        self.done.len() > 10_000
+    }
+
+    /// Gives the core one event and does what it wants at once.
+    pub fn step(&mut self, event: Event) {
+        let mut todo = VecDeque::new();
+        let mut event = Some(event);
+        while let Some(next) = event.take() {
+            let mut actions = Vec::new();
+            self.core.step(next, self.now_ms, &mut actions);
+            todo.extend(actions);
+            while event.is_none() {
+                let Some(action) = todo.pop_front() else { break };
+                event = self.perform(action);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Build { resume, replay } => return Some(Event::Built(self.build(resume.as_deref().map(Vec::as_slice), &replay))),
+            Action::Turn(input) => return Some(Event::Turned(self.turn(&input))),
+            Action::Snapshot => {
+                let snapshot = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), Instance::snapshot);
+                return Some(Event::Snapshot(snapshot));
+            }
+            Action::Begin { id, work: Work::OpenScan { scan, from } } => {
+                let at = match &from {
+                    Some(Position { last_confirmed: MessageId::RocksMq(id), .. }) => usize::try_from(*id).unwrap_or_default(),
+                    _ => 0,
+                };
+                self.opened.push(from);
+                self.scan = Some((scan, at, Scanner::new(ScanLimits::default())));
+                self.ready.clear();
+                return Some(Event::Ended { id, result: Ok(Outcome::Opened) });
+            }
+            Action::Begin { id, work } => self.work.push_back((id, work)),
+            Action::CloseScan => self.scan = None,
+            Action::DeadLetter(letter) => self.dead_letters.push(*letter),
+            Action::Truncate(up_to) => self.truncated.push(up_to),
+            Action::Notice(_, text) => self.notices.push(text),
+        }
+        None
+    }
+
+    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.component.start(&self.config, resume)?;
+        for turn in replay {
+            instance.turn(&turn.input)?;
+        }
+        self.instance = Some(instance);
+        Ok(())
+    }
+
+    fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault> {
+        self.turns += 1;
+        if self.traps.contains(&self.turns) {
+            self.instance = None;
+            return Err(Fault::Trap("scripted".into()));
+        }
+        let instance = self.instance.as_mut().ok_or_else(|| Fault::Trap("no instance".into()))?;
+        let mut output = instance.turn(input)?;
+        if let Some(lie) = &mut self.lie {
+            lie(input, &mut output);
+        }
+        Ok(output)
+    }
+
+    fn deliver(&mut self) -> bool {
+        if !self.core.wants_messages() {
+            return false;
+        }
+        let Some((scan, at, scanner)) = &mut self.scan else { return false };
+        let mut out = Vec::new();
+        while *at < self.log.len() && out.len() + self.ready.len() < self.delivery_max {
+            scanner.push(self.log[*at].clone(), &mut out);
+            *at += 1;
+        }
+        self.ready.extend(out);
+        if self.ready.is_empty() {
+            return false;
+        }
+        let scan = *scan;
+        let count = self.delivery_max.min(self.ready.len());
+        let messages = self.ready.drain(..count).collect();
+        self.step(Event::Delivered { scan, messages });
+        true
+    }
+
+    /// Delivers messages that no log would hold, as if the scanner had found them.
+    pub fn deliver_scanned(&mut self, messages: Vec<Scanned>) {
+        if let Some((scan, ..)) = self.scan {
+            self.step(Event::Delivered { scan, messages });
+            self.run();
+        }
+    }
+
+    fn work(&mut self, id: CallId, work: Work) {
+        let result = match (self.verdict)(&work) {
+            Verdict::Do => self.perform_work(&work),
+            Verdict::Fail(error) => Err(error),
+            Verdict::DoAndFail(error) => self.perform_work(&work).and(Err(error)),
+            Verdict::Hold => return self.held.push((id, work)),
+        };
+        self.done.push(work);
+        self.step(Event::Ended { id, result });
+    }
+
+    fn perform_work(&mut self, work: &Work) -> Result<Outcome, CallError> {
+        match work {
+            Work::Call(call) => self.call(call),
+            Work::Write(job) => self.write(job),
+            Work::AppendFlush { vchannel, collection, partition, segment } => {
+                self.append(build::flush(vchannel, *collection, *partition, *segment));
+                Ok(Outcome::Appended)
+            }
+            Work::OpenScan { .. } => unreachable!("a scan is opened at once"),
+        }
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Outcome, CallError> {
+        if let Call::SaveBinlogPaths(save) = call {
+            // FL-1: files exist before the coordinator hears of them.
+            for file in save.files.iter() {
+                assert!(self.chunks.exists(&file.path).expect("storage answers"), "FL-1: {} was saved before it exists", file.path);
+            }
+        }
+        let before = self.checkpoints();
+        let answer = self.coordinator.call(&self.caller, call).0.map(Outcome::Reply);
+        for (vchannel, tick) in self.checkpoints() {
+            let earlier = before.get(&vchannel).copied().unwrap_or_default();
+            assert!(tick >= earlier, "CK-1: the checkpoint of {vchannel} moved from {earlier} back to {tick}");
+        }
+        answer
+    }
+
+    fn checkpoints(&self) -> BTreeMap<String, u64> {
+        self.coordinator.checkpoints().filter_map(|(v, _)| Some((v.to_owned(), self.coordinator.checkpoint_tick(v)?))).collect()
+    }
+
+    fn write(&mut self, job: &WriteJob) -> Result<Outcome, CallError> {
+        let next = std::cell::Cell::new(self.next_id);
+        let ids = |count: u32| Ok(next.replace(next.get() + i64::from(count)));
+        let bodies = job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
+        let (collection, partition) = (job.collection, job.partition);
+        let (segment, outcome) = if job.deletes {
+            let segment = ids(1)?;
+            let primary_key = job.schema.primary().map_or(0, |f| f.id);
+            (segment, write_deletes(&self.chunks, &ids, &DeleteJob { collection, partition, segment, primary_key, bodies }))
+        } else {
+            let (segment, schema, flush) = (job.segment, job.schema.clone(), job.flush);
+            let earlier_statistics = job.earlier_statistics.clone();
+            let job = RowBatchJob { collection, partition, segment, schema, bodies, earlier_statistics, flush };
+            (segment, write_rows(&self.chunks, &ids, &job))
+        };
+        self.next_id = next.get();
+        match outcome.map_err(|e| CallError::Permanent(e.to_string()))? {
+            WriteOutcome::Written { files, rows, .. } => Ok(Outcome::Written(Written { segment, files, rows })),
+            WriteOutcome::BadRows(bad) => Ok(Outcome::BadRows(bad)),
+        }
+    }
+}
