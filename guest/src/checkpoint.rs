@@ -68,6 +68,7 @@ impl Flusher {
             }
             (Err(refusal), IntentKind::SaveCheckpoint) => {
                 self.state.consuming = None;
+                self.state.consume_refused = completion.up_to;
                 host.log(Level::Warn, "consume checkpoint not saved", &[("reason", refusal.detail.clone())]);
             }
             (outcome, _) => {
@@ -80,13 +81,14 @@ impl Flusher {
 
     fn note_stored(&mut self, index: ChannelIndex, at: Ordinal) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
-        channel.reporting = None;
+        // A report that was not taken is made again with the period, not at once.
+        let refused = channel.reporting.take().is_some_and(|asked| at < asked);
         if channel.is_attached() && at > channel.stored {
             self.state.stored.remove(&(channel.stored, index));
             self.state.stored.insert((at, index));
             channel.stored = at;
         }
-        if channel.flush_wait.is_some_and(|wanted| channel.stored >= wanted) {
+        if refused || channel.flush_wait.is_some_and(|wanted| channel.stored >= wanted) {
             channel.flush_wait = None;
             self.state.flush_waits.remove(&index);
         }
@@ -98,7 +100,8 @@ impl Flusher {
         // Without channels nothing paces the saves, so only a real distance is worth one.
         let idle = self.state.stored.is_empty() && self.state.stage == Stage::Working;
         let step = if idle { u64::from(self.config.page_max) } else { 1 };
-        if self.state.consuming.is_none() && smallest >= self.state.consumed.saturating_add(step) {
+        let known = self.state.consumed.max(self.state.consume_refused);
+        if self.state.consuming.is_none() && smallest >= known.saturating_add(step) {
             self.state.consuming = Some(smallest);
             host.save_checkpoint(smallest);
         }

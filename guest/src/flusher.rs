@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::channel::{Channel, Message, Service};
+use crate::channel::{Channel, Message, Segment, Service};
 use crate::contract::*;
 
 /// The state of one pchannel's flusher.
@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub channels: BTreeMap<ChannelIndex, Channel>,
     /// Event time at which something is to be done.
     pub timers: BTreeSet<(u64, ChannelIndex, Timer)>,
-    /// Stored checkpoint of every attached channel: the first is what holds the consume checkpoint (CK-3).
+    /// Stored checkpoint of every channel that is not gone: the first is what holds the consume checkpoint (CK-3).
     pub stored: BTreeSet<(Ordinal, ChannelIndex)>,
     /// Channels whose report waits for a turn with room.
     pub reports: BTreeSet<ChannelIndex>,
@@ -51,6 +51,8 @@ pub(crate) struct State {
     /// The consume checkpoint that was saved, and the one being saved.
     pub consumed: Ordinal,
     pub consuming: Option<Ordinal>,
+    /// The consume checkpoint that was refused: only a later one is worth asking for.
+    pub consume_refused: Ordinal,
     pub counts: Counts,
 }
 
@@ -151,6 +153,8 @@ impl Flusher {
     fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String) {
         if !self.state.channels.contains_key(&index) {
             self.state.channels.insert(index, Channel::new(index, name));
+            // CK-3: its messages are pending until the answer.
+            self.state.stored.insert((0, index));
             host.recovery_info(index);
         }
     }
@@ -214,18 +218,24 @@ impl Flusher {
             // A Flush for a segment that nobody knows: there is nothing to flush.
             (IntentKind::Sync, RefusalKind::NotFound, Some(s)) if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) => {
                 channel.segments.remove(&completion.segment);
-                let unknown =
-                    Filtered { channel: completion.channel, first: completion.up_to, last: completion.up_to, reason: FilterReason::UnknownSegment };
-                host.filter(&[unknown]);
+                let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|b| b.last == completion.up_to);
+                if !channel.segments.values().any(waits) {
+                    let at = completion.up_to;
+                    host.filter(&[Filtered { channel: completion.channel, first: at, last: at, reason: FilterReason::UnknownSegment }]);
+                }
                 let segment = completion.segment.to_string();
                 host.log(Level::Warn, "flush of a segment that the coordinator does not know", &[("segment", segment)]);
             }
             (IntentKind::Sync, RefusalKind::Dropped, Some(s)) => {
                 let partition = s.partition;
-                channel.segments.insert(completion.segment, crate::channel::Segment::growing(partition));
+                channel.segments.insert(completion.segment, Segment::growing(partition));
                 channel.await_call(completion.up_to);
                 host.drop_segment(completion.channel, completion.segment, completion.up_to);
             }
+            // Its partition was dropped while the sync ran: its rows ended with it.
+            (IntentKind::Sync, _, None) => {}
+            // Only an answer about the channel itself can say that the channel is dropped.
+            (IntentKind::Sync | IntentKind::SyncDeletes | IntentKind::DropSegment, ..) => self.detach(host, completion.channel, &refusal.detail),
             _ => self.lose(host, completion.channel, refusal),
         }
     }
@@ -258,7 +268,7 @@ impl Flusher {
         self.forget(index);
     }
 
-    /// Gives a channel up until the next recovery; its neighbours go on (IS-1).
+    /// Gives a channel up until the next recovery; its neighbours go on (IS-1), and the consume checkpoint waits where it stands (CK-3).
     pub(crate) fn detach(&mut self, host: &mut impl Host, index: ChannelIndex, reason: &str) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         if matches!(channel.service, Service::Detached(_) | Service::Gone(_)) {
@@ -267,10 +277,12 @@ impl Flusher {
         channel.leave(Service::Detached(reason.to_owned()));
         host.detach(index, reason);
         host.log(Level::Error, "channel detached", &[("channel", channel.name.clone()), ("reason", reason.to_owned())]);
-        self.forget(index);
+        self.state.stored.insert((channel.stored, index));
+        self.state.reports.remove(&index);
+        self.state.flush_waits.remove(&index);
     }
 
-    /// Takes a channel out of every table that time or checkpoints walk. Its timers expire by themselves.
+    /// Takes a channel that is gone out of every table that time or checkpoints walk. Its timers expire by themselves.
     fn forget(&mut self, index: ChannelIndex) {
         self.state.stored.retain(|&(_, c)| c != index);
         self.state.reports.remove(&index);

@@ -7,8 +7,10 @@
 //! | [`engine`], `border` | components and what crosses to them |
 //! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
 //! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
+//! | [`bench`] | what it costs, measured here |
 
 pub mod admin;
+pub mod bench;
 mod border;
 pub mod cli;
 pub mod coordinator;

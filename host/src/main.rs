@@ -1,3 +1,7 @@
-//! Tidegate.
+//! The `tidegate` program; see [`tidegate::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::main()
+}

@@ -8,13 +8,15 @@ use std::sync::{Arc, OnceLock};
 
 use tidegate::engine::{BUILT_IN, Engine, GuestConfig, Instance, Loaded};
 use tidegate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, WriteOutcome, read_deltas, read_segment, write_deletes, write_rows};
-use tidegate_core::calls::{Call, CallError, Caller, Level, Position, SegmentInfo, SegmentState};
+use tidegate_core::account::Standing;
+use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, SegmentInfo, SegmentState};
 use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
 use tidegate_core::journal::Turn;
+use tidegate_core::ledger::Ledger;
 use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Work, WriteJob, Written};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
-use tidegate_core::turn::{Fault, TurnInput, TurnOutput};
+use tidegate_core::turn::{Fault, FilterReason, TurnInput, TurnOutput};
 use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::schema::Schema;
@@ -36,6 +38,8 @@ pub enum Verdict {
     Fail(CallError),
     /// Do it, and lose the answer.
     DoAndFail(CallError),
+    /// Do not do it, and answer this.
+    Answer(Reply),
     /// Keep it until [`Harness::release`].
     Hold,
 }
@@ -117,6 +121,7 @@ impl Default for Harness {
 impl Harness {
     /// Builds a harness; nothing runs before [`Harness::start`].
     pub fn new(config: GuestConfig, limits: Limits) -> Self {
+        tidegate_core::switches::set(&std::env::var("TIDEGATE_BREAK").unwrap_or_default()).expect("TIDEGATE_BREAK names switches");
         let dir = tempfile::tempdir().expect("a temporary folder");
         let caller = Caller { node_id: 1, pchannel: config.pchannel.clone(), term: config.term };
         Self {
@@ -297,7 +302,7 @@ impl Harness {
     /// The stored consume checkpoint.
     pub fn consume_checkpoint(&mut self) -> Option<Position> {
         match self.coordinator.call(&self.caller, &Call::LoadConsume).0 {
-            Ok(tidegate_core::calls::Reply::Consume(stored)) => stored,
+            Ok(Reply::Consume(stored)) => stored,
             other => panic!("consume checkpoint: {other:?}"),
         }
     }
@@ -311,6 +316,35 @@ impl Harness {
     /// A snapshot of the running instance.
     pub fn snapshot(&mut self) -> Vec<u8> {
         self.instance.as_mut().expect("an instance").snapshot().expect("a snapshot")
+    }
+
+    /// A segment's state as the coordinator has it.
+    pub fn state(&self, segment: i64) -> Option<SegmentState> {
+        self.segment(segment).map(|s| s.state)
+    }
+
+    /// A channel's ledger.
+    pub fn ledger(&self, vchannel: &str) -> Ledger {
+        self.core.accounts().find(|c| c.name == vchannel).map(|c| c.ledger.clone()).unwrap_or_default()
+    }
+
+    /// Inserted rows of a channel that were filtered for a reason.
+    pub fn filtered(&self, vchannel: &str, reason: FilterReason) -> u64 {
+        self.ledger(vchannel).inserts.filtered.get(&reason).copied().unwrap_or_default()
+    }
+
+    /// Whether a channel was given up.
+    pub fn is_detached(&self, vchannel: &str) -> bool {
+        self.core.accounts().any(|c| c.name == vchannel && matches!(c.standing, Standing::Detached { .. }))
+    }
+
+    /// Contents of a segment's files: by root and field, in the order of their syncs.
+    pub fn contents(&self, segment: i64) -> Vec<(&'static str, i64, Vec<u8>)> {
+        let Some(info) = self.segment(segment) else { return Vec::new() };
+        let roots = [("insert", &info.files.insert), ("stats", &info.files.stats), ("delta", &info.files.delta)];
+        let lists = roots.into_iter().flat_map(|(root, lists)| lists.iter().map(move |list| (root, list)));
+        let files = lists.flat_map(|(root, list)| list.binlogs.iter().map(move |file| (root, list.field, &file.path)));
+        files.map(|(root, field, path)| (root, field, self.chunks.get(path).expect("saved files exist").to_vec())).collect()
     }
 
     /// Whether every ledger closes.
@@ -370,7 +404,10 @@ impl Harness {
     pub fn step(&mut self, event: Event) {
         let mut todo = VecDeque::new();
         let mut event = Some(event);
+        let mut events = 0;
         while let Some(next) = event.take() {
+            events += 1;
+            assert!(events < 20_000, "the core and the component keep each other busy: {:?}", self.notices.last());
             let mut actions = Vec::new();
             self.core.step(next, self.now_ms, &mut actions);
             todo.extend(actions);
@@ -465,6 +502,7 @@ impl Harness {
             Verdict::Do => self.perform_work(&work),
             Verdict::Fail(error) => Err(error),
             Verdict::DoAndFail(error) => self.perform_work(&work).and(Err(error)),
+            Verdict::Answer(reply) => Ok(Outcome::Reply(reply)),
             Verdict::Hold => return self.held.push((id, work)),
         };
         self.done.push(work);
@@ -506,7 +544,8 @@ impl Harness {
     fn write(&mut self, job: &WriteJob) -> Result<Outcome, CallError> {
         let next = std::cell::Cell::new(self.next_id);
         let ids = |count: u32| Ok(next.replace(next.get() + i64::from(count)));
-        let bodies = job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
+        let bodies =
+            job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
         let (collection, partition) = (job.collection, job.partition);
         let (segment, outcome) = if job.deletes {
             let segment = ids(1)?;

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use tidegate_message::MessageId;
 use tidegate_message::schema::Schema;
 
 use crate::calls::{Position, SegmentFiles};
@@ -40,6 +42,8 @@ pub enum Standing {
 /// A delivered message that is not finished.
 #[derive(Clone, Debug)]
 pub struct Pin {
+    /// The message's id in the log.
+    pub id: MessageId,
     /// Where reading must begin to meet it again.
     pub position: Position,
     /// Its collection.
@@ -155,7 +159,7 @@ pub struct Job {
 }
 
 /// A channel as the host knows it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ChannelAccount {
     /// Index.
     pub index: ChannelIndex,
@@ -195,11 +199,31 @@ pub struct ChannelAccount {
     pub held_bytes: usize,
     /// Bytes of pins that no sync took yet.
     pub open_bytes: usize,
+    totals: Arc<Totals>,
+}
+
+/// Sums over the channels of a pchannel, so that a look at the budget costs the same with one channel and with 100,000.
+#[derive(Debug, Default)]
+pub struct Totals {
+    held: AtomicUsize,
+    open: AtomicUsize,
+}
+
+impl Totals {
+    /// Bytes held by pins.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pins that no sync took yet.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
 }
 
 impl ChannelAccount {
     /// A channel that nothing is known of but its name.
-    pub fn new(index: ChannelIndex, name: String) -> Self {
+    pub fn new(index: ChannelIndex, name: String, totals: Arc<Totals>) -> Self {
         Self {
             index,
             name,
@@ -220,7 +244,28 @@ impl ChannelAccount {
             ledger: Ledger::default(),
             held_bytes: 0,
             open_bytes: 0,
+            totals,
         }
+    }
+
+    fn add_held(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+        self.totals.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub_held(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+        self.totals.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn add_open(&mut self, bytes: usize) {
+        self.open_bytes += bytes;
+        self.totals.open.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub_open(&mut self, bytes: usize) {
+        self.open_bytes -= bytes;
+        self.totals.open.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether its checkpoints count: it is neither dropped, nor unknown to the coordinator, nor detached.
@@ -242,19 +287,19 @@ impl ChannelAccount {
     /// Pins a message. Rows and deletes wait for a sync from here on.
     pub fn pin(&mut self, ordinal: Ordinal, pin: Pin) {
         let bytes = pin.bytes();
-        self.held_bytes += bytes;
+        self.add_held(bytes);
         match &pin.what {
             Pinned::Rows { segment, partition, rows, .. } => {
                 self.ledger.inserts.deliver(*rows);
                 let account = self.segments.entry(*segment).or_default();
                 account.partition = *partition;
                 account.staged.push_back(ordinal);
-                self.open_bytes += bytes;
+                self.add_open(bytes);
             }
             Pinned::Deletes { partition, rows, .. } => {
                 self.ledger.deletes.deliver(*rows);
                 self.deletes.entry(*partition).or_default().staged.push_back(ordinal);
-                self.open_bytes += bytes;
+                self.add_open(bytes);
             }
             Pinned::Control(_) => {
                 self.controls.insert(ordinal);
@@ -267,7 +312,7 @@ impl ChannelAccount {
     pub fn unpin(&mut self, ordinal: Ordinal, end: End) {
         let Some(pin) = self.pins.remove(&ordinal) else { return };
         let bytes = pin.bytes();
-        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        self.sub_held(bytes);
         let staged = match &pin.what {
             Pinned::Rows { segment, rows, .. } => {
                 self.ledger.inserts.end(*rows, end);
@@ -286,7 +331,7 @@ impl ChannelAccount {
             && let Ok(at) = staged.binary_search(&ordinal)
         {
             staged.remove(at);
-            self.open_bytes = self.open_bytes.saturating_sub(bytes);
+            self.sub_open(bytes);
         }
     }
 
@@ -300,12 +345,14 @@ impl ChannelAccount {
         let count = staged.partition_point(|&o| o <= up_to);
         let batch: Vec<Ordinal> = staged.drain(..count).collect();
         let bytes: usize = batch.iter().filter_map(|o| self.pins.get(o)).map(Pin::bytes).sum();
-        self.open_bytes = self.open_bytes.saturating_sub(bytes);
+        self.sub_open(bytes);
         batch
     }
 
     /// Puts a batch back that was not written.
     pub fn restage(&mut self, target: Target, batch: &[Ordinal]) {
+        // Rows whose segment was dropped meanwhile have ended.
+        let batch: Vec<Ordinal> = batch.iter().copied().filter(|o| self.pins.contains_key(o)).collect();
         let bytes: usize = batch.iter().filter_map(|o| self.pins.get(o)).map(Pin::bytes).sum();
         let staged = match target {
             Target::Segment(id) => self.segments.get_mut(&id).map(|s| &mut s.staged),
@@ -315,7 +362,7 @@ impl ChannelAccount {
         for &ordinal in batch.iter().rev() {
             staged.push_front(ordinal);
         }
-        self.open_bytes += bytes;
+        self.add_open(bytes);
     }
 
     /// The syncs of a target, oldest first.
@@ -344,6 +391,24 @@ impl ChannelAccount {
             }
             _ => false,
         });
+    }
+
+    /// The coordinator does not know a segment, and none of its rows wait: control messages do not wait for it either.
+    pub fn segment_unknown(&mut self, id: i64) {
+        self.unknown_segments.insert(id);
+        self.segments.remove(&id);
+        self.settle_controls(|wait| match wait {
+            Wait::Complete(segments) if segments.len() > 1 => {
+                segments.remove(&id);
+                false
+            }
+            _ => false,
+        });
+    }
+
+    /// Whether a segment's registration was asked for and is not acknowledged.
+    pub fn is_registering(&self, id: i64) -> bool {
+        self.controls.iter().filter_map(|o| self.pins.get(o)?.alloc_wait()).any(|s| s == id)
     }
 
     /// The coordinator has a segment: its CreateSegment message is done.
@@ -387,8 +452,8 @@ impl ChannelAccount {
         self.controls.clear();
         self.segments.clear();
         self.deletes.clear();
-        self.held_bytes = 0;
-        self.open_bytes = 0;
+        self.sub_held(self.held_bytes);
+        self.sub_open(self.open_bytes);
     }
 
     /// Whether a filter reason holds for a pinned message, by what the host knows itself; an error says why it does not.

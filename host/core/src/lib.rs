@@ -19,6 +19,5 @@ pub mod ledger;
 pub mod pchannel;
 pub mod retry;
 pub mod scan;
-#[cfg(feature = "switches")]
 pub mod switches;
 pub mod turn;

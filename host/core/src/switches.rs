@@ -1,5 +1,7 @@
-//! Run-time switches of test builds: each breaks one promise, so that its test can be seen red.
+//! Run-time switches: each breaks one promise, so that its test can be seen red. Only builds with the feature `switches` can turn one on;
+//! in all others [`is_on`] is the constant `false`.
 
+#[cfg(feature = "switches")]
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What to break.
@@ -28,9 +30,17 @@ pub enum Switch {
     ReadOverBudget = 512,
 }
 
+#[cfg(feature = "switches")]
 static ON: AtomicU32 = AtomicU32::new(0);
 
+/// Whether a promise is broken now: never, in this build.
+#[cfg(not(feature = "switches"))]
+pub(crate) const fn is_on(_switch: Switch) -> bool {
+    false
+}
+
 /// Whether a promise is broken now.
+#[cfg(feature = "switches")]
 pub fn is_on(switch: Switch) -> bool {
     ON.load(Ordering::Relaxed) & switch as u32 != 0
 }
@@ -39,6 +49,7 @@ pub fn is_on(switch: Switch) -> bool {
 ///
 /// # Errors
 /// Names a switch that does not exist.
+#[cfg(feature = "switches")]
 pub fn set(names: &str) -> Result<(), String> {
     let mut on = 0;
     for name in names.split(',').filter(|n| !n.is_empty()) {
@@ -49,6 +60,7 @@ pub fn set(names: &str) -> Result<(), String> {
 }
 
 /// Every switch by name.
+#[cfg(feature = "switches")]
 pub const ALL: [(&str, Switch); 10] = [
     ("ignore-pins", Switch::IgnorePins),
     ("trust-filters", Switch::TrustFilters),

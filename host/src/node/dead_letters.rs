@@ -25,6 +25,8 @@ struct Entry {
 /// The dead-letter file of one pchannel.
 pub(super) struct DeadLetters {
     file: File,
+    /// Bytes of whole lines.
+    len: u64,
     known: BTreeSet<String>,
 }
 
@@ -44,10 +46,11 @@ impl DeadLetters {
                 Err(_) => ends_line = false,
             }
         }
-        let mut letters = Self { file, known };
+        let mut letters = Self { file, len: 0, known };
         if !ends_line {
             letters.file.write_all(b"\n")?;
         }
+        letters.len = letters.file.metadata()?.len();
         if let Some(folder) = path.parent() {
             File::open(folder)?.sync_all()?;
         }
@@ -70,8 +73,12 @@ impl DeadLetters {
         };
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
-        self.file.sync_data()?;
+        // What a failure leaves of the line goes: the next try starts at the end of a whole one.
+        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+            self.file.set_len(self.len)?;
+            return Err(error);
+        }
+        self.len += line.len() as u64;
         self.known.insert(name);
         Ok(())
     }

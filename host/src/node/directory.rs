@@ -25,8 +25,12 @@ impl Directory {
             if path.exists() && !path.is_dir() {
                 return Err(foreign("it is a file"));
             }
-            if path.is_dir() && fs::read_dir(path).map_err(io)?.next().is_some() {
-                return Err(foreign("it holds other files and no tidegate.toml"));
+            if path.is_dir() {
+                let mut entries = fs::read_dir(path).map_err(io)?;
+                // A crash may have left the lock alone.
+                if entries.any(|e| e.is_ok_and(|e| e.file_name() != "LOCK")) {
+                    return Err(foreign("it holds other files and no tidegate.toml"));
+                }
             }
             if !create {
                 return Err(NodeError::Missing { dir: path.to_owned() });

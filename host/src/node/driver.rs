@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A pchannel's flusher, running.
 pub(super) struct Driver {
     questions: Sender<Question>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,6 +51,7 @@ impl Driver {
             writes_max: settings.writers,
             ..Limits::default()
         };
+        let stopping = Arc::new(AtomicBool::new(false));
         let (questions, asked) = unbounded();
         let (events, happened) = unbounded();
         let workers = Workers::start(&peers, &caller, settings.writers, &events)?;
@@ -65,10 +68,11 @@ impl Driver {
             batches,
             began: Instant::now(),
             todo: VecDeque::new(),
+            stopping: stopping.clone(),
             stopped: false,
         };
         let thread = thread::Builder::new().name(pchannel).spawn(move || running.run(&asked, &happened, &delivered))?;
-        Ok(Self { questions, thread: Some(thread) })
+        Ok(Self { questions, stopping, thread: Some(thread) })
     }
 
     pub fn status(&self) -> Option<Status> {
@@ -84,6 +88,7 @@ impl Driver {
     }
 
     pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         // A thread that is gone is stopped.
         let _sent = self.questions.send(Question::Stop);
     }
@@ -110,6 +115,7 @@ struct Running {
     batches: Sender<Batch>,
     began: Instant,
     todo: VecDeque<Action>,
+    stopping: Arc<AtomicBool>,
     stopped: bool,
 }
 
@@ -205,6 +211,12 @@ impl Running {
     fn store(&mut self, letter: &tidegate_core::pchannel::DeadLetter) {
         let mut failures = 0;
         while let Err(error) = self.dead_letters.store(letter) {
+            if self.stopping.load(Ordering::Relaxed) {
+                // Nothing later is done: the message is met again.
+                self.todo.clear();
+                self.stopped = true;
+                return;
+            }
             failures += 1;
             let wait = backoff_ms(failures);
             tracing::error!(pchannel = self.config.pchannel, "the dead-letter file cannot be written: {error}; tried again in {wait} ms");

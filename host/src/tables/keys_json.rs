@@ -27,12 +27,20 @@ fn parse(list: Value, primary: &Field) -> Result<Vec<PrimaryKey>, String> {
         DataType::VarChar => "a string",
         _ => "a whole number of 64 bits",
     };
-    let key = |(at, value): (usize, Value)| match (primary.data_type, &value) {
-        (DataType::Int64, Value::Number(number)) => number.as_i64().map(PrimaryKey::Int64),
-        (DataType::VarChar, Value::String(text)) => Some(PrimaryKey::VarChar(text.clone())),
-        _ => None,
-    }
-    .ok_or_else(|| format!("entry {at} is {value}; {expected} was expected, since the primary key {:?} is {}", primary.name, super::dtype(primary.data_type)));
+    let key = |(at, value): (usize, Value)| {
+        match (primary.data_type, &value) {
+            (DataType::Int64, Value::Number(number)) => number.as_i64().map(PrimaryKey::Int64),
+            (DataType::VarChar, Value::String(text)) => Some(PrimaryKey::VarChar(text.clone())),
+            _ => None,
+        }
+        .ok_or_else(|| {
+            format!(
+                "entry {at} is {value}; {expected} was expected, since the primary key {:?} is {}",
+                primary.name,
+                super::dtype(primary.data_type)
+            )
+        })
+    };
     list.into_iter().enumerate().map(key).collect()
 }
 

@@ -69,7 +69,12 @@ impl RowsFile {
         let mut found = BTreeSet::new();
         for column in metadata.schema().fields() {
             let Some(field) = self.schema.fields.iter().find(|f| f.name == *column.name()) else {
-                return Err(format!("column {:?} is no field of collection {:?}, which has {}", column.name(), self.schema.name, self.names()));
+                return Err(format!(
+                    "column {:?} is no field of collection {:?}, which has {}",
+                    column.name(),
+                    self.schema.name,
+                    self.names()
+                ));
             };
             if !found.insert(column.name().as_str()) {
                 return Err(format!("column {:?} occurs twice", column.name()));
@@ -129,12 +134,12 @@ impl Iterator for RowsIn {
 
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.reader.next()?.map_err(|e| format!("after row {}: {e}", self.next_row));
-        Some(batch.and_then(|batch| self.to_columns(&batch)).map_err(|problem| TableError::refused(&self.name, problem)))
+        Some(batch.and_then(|batch| self.convert(&batch)).map_err(|problem| TableError::refused(&self.name, problem)))
     }
 }
 
 impl RowsIn {
-    fn to_columns(&mut self, batch: &RecordBatch) -> Result<Columns, String> {
+    fn convert(&mut self, batch: &RecordBatch) -> Result<Columns, String> {
         let mut columns = Columns::new(&self.schema);
         columns.fields.retain(|f| f.field_id > TIMESTAMP_FIELD);
         columns.rows = batch.num_rows();

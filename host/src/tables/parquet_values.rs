@@ -1,7 +1,9 @@
 //! One column's values, from Arrow to ours; a value changes its width only where none is lost.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, ArrayRef, ListArray};
 use arrow_schema::DataType as ArrowType;
 use serde::de::IgnoredAny;

@@ -166,20 +166,14 @@ fn data_type(name: &str) -> Result<DataType, String> {
         DataType::Json,
         DataType::FloatVector,
     ];
-    const LATER: [&str; 8] = [
-        "ARRAY",
-        "BINARY_VECTOR",
-        "FLOAT16_VECTOR",
-        "BFLOAT16_VECTOR",
-        "SPARSE_FLOAT_VECTOR",
-        "INT8_VECTOR",
-        "GEOMETRY",
-        "TIMESTAMPTZ",
-    ];
+    const LATER: [&str; 8] =
+        ["ARRAY", "BINARY_VECTOR", "FLOAT16_VECTOR", "BFLOAT16_VECTOR", "SPARSE_FLOAT_VECTOR", "INT8_VECTOR", "GEOMETRY", "TIMESTAMPTZ"];
     let supported = SUPPORTED.map(super::dtype);
     match SUPPORTED.into_iter().find(|t| super::dtype(*t) == name) {
         Some(found) => Ok(found),
-        None if LATER.contains(&name) => Err(format!("is {name}, which is not supported yet by this version; it has {}", supported.join(", "))),
+        None if LATER.contains(&name) => {
+            Err(format!("is {name}, which is not supported yet by this version; it has {}", supported.join(", ")))
+        }
         None => Err(format!("has dtype {name:?}, which is none of {}", supported.join(", "))),
     }
 }
@@ -221,7 +215,8 @@ mod tests {
             {"name": "k", "dtype": "VARCHAR", "is_primary": true, "params": {"max_length": 8}},
             {"name": "v", "dtype": "FLOAT_VECTOR", "dtype_id": 101, "params": {"dim": 4}}]}"#;
         let schema = parse_schema("s.json", text.as_bytes()).unwrap();
-        let fields: Vec<_> = schema.fields.iter().map(|f| (f.id, f.name.as_str(), f.data_type, f.dim, f.max_length, f.is_dynamic)).collect();
+        let fields: Vec<_> =
+            schema.fields.iter().map(|f| (f.id, f.name.as_str(), f.data_type, f.dim, f.max_length, f.is_dynamic)).collect();
         assert_eq!(
             fields,
             [
@@ -264,7 +259,9 @@ mod tests {
             assert!(problem.starts_with("s.json: ") && problem.contains(expected), "{problem}");
         }
         assert!(problem_of(r#"{"name": "c", "fields": []}"#).contains("no field is the primary key"));
-        assert!(problem_of(r#"{"name": "c", "fields": [{"name": "d", "dtype": "DOUBLE", "is_primary": true}]}"#).contains("INT64 or VARCHAR"));
+        assert!(
+            problem_of(r#"{"name": "c", "fields": [{"name": "d", "dtype": "DOUBLE", "is_primary": true}]}"#).contains("INT64 or VARCHAR")
+        );
         assert!(problem_of(r#"{"fields": []}"#).contains("missing field `name`"));
     }
 

@@ -47,7 +47,13 @@ fn problem(field: &str, column: (&str, ArrayRef)) -> String {
 
 fn all_types_rows(schema: &Schema) -> Columns {
     let texts = |texts: [&str; 3]| Values::Bytes {
-        ends: texts.iter().scan(0, |end, t| { *end += t.len(); Some(*end) }).collect(),
+        ends: texts
+            .iter()
+            .scan(0, |end, t| {
+                *end += t.len();
+                Some(*end)
+            })
+            .collect(),
         bytes: texts.concat().into_bytes(),
     };
     let floats = [1.0_f32, -0.0, f32::MIN, f32::NAN, 5.5, f32::INFINITY];
@@ -156,9 +162,17 @@ fn values_that_do_not_fit_are_named_by_column_and_row_of_the_file() {
     let mut holed = ListBuilder::new(Float32Builder::new());
     holed.append_value([Some(1.0), None]);
     for (field, array, expected) in [
-        (r#"{"name": "x", "dtype": "INT8"}"#, Arc::new(Int32Array::from(vec![1, 2, 128])) as ArrayRef, "row 2: the value is 128; a whole number from -128 to 127 was"),
+        (
+            r#"{"name": "x", "dtype": "INT8"}"#,
+            Arc::new(Int32Array::from(vec![1, 2, 128])) as ArrayRef,
+            "row 2: the value is 128; a whole number from -128 to 127 was",
+        ),
         (r#"{"name": "x", "dtype": "INT32"}"#, Arc::new(Int32Array::from(vec![Some(1), None])), "row 1: the value is null; a whole number"),
-        (r#"{"name": "x", "dtype": "VARCHAR", "params": {"max_length": 2}}"#, Arc::new(LargeStringArray::from(vec!["żó"])), "row 0: the text has 4 bytes; text of at most 2 bytes"),
+        (
+            r#"{"name": "x", "dtype": "VARCHAR", "params": {"max_length": 2}}"#,
+            Arc::new(LargeStringArray::from(vec!["żó"])),
+            "row 0: the text has 4 bytes; text of at most 2 bytes",
+        ),
         (r#"{"name": "x", "dtype": "JSON"}"#, Arc::new(LargeStringArray::from(vec!["{}", "{oops"])), "row 1: the text is not JSON"),
         (vector, Arc::new(short.finish()), "row 2: the vector has 3 floats; a vector of 2 floats was expected"),
         (vector, Arc::new(holed.finish()), "row 0: an element of the vector is null"),

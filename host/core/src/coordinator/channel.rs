@@ -16,6 +16,7 @@ use super::collection::{CollectionInfo, CollectionState, pchannel_of};
 use super::record::{Changes, Key};
 use super::{Coordinator, is_forward};
 use crate::calls::{CallError, Level, Position, RecoveryInfo, Reply, SegmentInfo, SegmentState};
+use crate::switches::{Switch, is_on};
 
 /// How far below the channel checkpoint schemas are kept, in ticks: 24 hours, Milvus' retention of schema versions.
 const SCHEMA_RETENTION: u64 = (24 * 60 * 60 * 1000) << 18;
@@ -95,7 +96,7 @@ impl Coordinator {
             return Err(CallError::Permanent(format!("tick 2^64-1 as the checkpoint of `{vchannel}` means dropped")));
         }
         match self.checkpoints.get(vchannel) {
-            Some(ChannelCheckpoint::At(stored)) if !is_forward(stored, position) => return Ok(Some(stored.clone())),
+            Some(ChannelCheckpoint::At(stored)) if !is_forward(stored, position) && !is_on(Switch::CheckpointsMoveBack) => return Ok(Some(stored.clone())),
             _ => {}
         }
         let checkpoint = ChannelCheckpoint::At(position.clone());

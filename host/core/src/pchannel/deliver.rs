@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use tidegate_message::schema::Schema;
 use tidegate_message::rows::{DeleteBody, InsertBody};
-use tidegate_message::{Header, Message, MessageType};
+use tidegate_message::{Header, Message, MessageId, MessageType};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
 use crate::account::{Pin, Pinned, Standing, Wait};
 use crate::calls::{Call, Position};
 use crate::ledger::End;
 use crate::scan::Scanned;
+use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
 
 /// Where a delivered message stands.
 struct Place<'a> {
     channel: ChannelIndex,
     ordinal: Ordinal,
+    id: &'a MessageId,
     position: &'a Position,
     collection: i64,
 }
@@ -144,7 +146,9 @@ impl Pchannel {
     }
 
     fn deliver_one(&mut self, message: Message, group_end: bool, bad: Option<String>) {
-        let position = Position { last_confirmed: message.last_confirmed.clone(), tick: message.tick };
+        // CK-4: the place to resume from is the last confirmed id, never the message's own.
+        let last_confirmed = if is_on(Switch::OwnIds) { message.id.clone() } else { message.last_confirmed.clone() };
+        let position = Position { last_confirmed, tick: message.tick };
         let on_control_channel = message.is_control_channel();
         let every = message.vchannel.is_empty() || message.pchannel_level || on_control_channel;
         let mut flags = 0;
@@ -222,13 +226,14 @@ impl Pchannel {
 
     fn deliver_header(&mut self, message: Message, row: Row, position: &Position) {
         let index = row.channel;
+        let id = message.id;
         let bytes = message.payload.len() as u64;
         let payload = message.payload;
         match message.header {
             Header::Insert { collection, partition, segment, rows, .. } => {
                 let count = u32::try_from(rows).unwrap_or(u32::MAX);
                 let ordinal = self.push(Row { collection, partition, segment, rows: count, bytes, ..row }, None);
-                self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Rows { segment, partition, rows, payload });
+                self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Rows { segment, partition, rows, payload });
                 if let Some(s) = self.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&segment)) {
                     s.start.get_or_insert_with(|| position.clone());
                 }
@@ -236,7 +241,7 @@ impl Pchannel {
             Header::Delete { collection, partition, rows } => {
                 let count = u32::try_from(rows).unwrap_or(u32::MAX);
                 let ordinal = self.push(Row { collection, partition, rows: count, bytes, ..row }, None);
-                self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Deletes { partition, rows, payload });
+                self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Deletes { partition, rows, payload });
             }
             Header::CreateCollection { collection, partitions, schema } => {
                 let hazard = schema.as_ref().err().cloned();
@@ -245,7 +250,7 @@ impl Pchannel {
                 if account.standing == Standing::Unknown && account.collection.is_none() {
                     account.collection = Some(collection);
                     account.schemas.extend(schema.ok().map(|s| (position.tick, Arc::from(s))));
-                    self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Control(vec![Wait::Standing]));
+                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Standing]));
                 }
             }
             Header::DropCollection { collection } => {
@@ -253,7 +258,7 @@ impl Pchannel {
                 let Some(account) = self.channels.get_mut(&index) else { return };
                 if account.collection.is_none_or(|c| c == collection) {
                     account.drop_message.get_or_insert(ordinal);
-                    self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Control(vec![Wait::DropChannel]));
+                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::DropChannel]));
                 }
             }
             Header::CreateSegment { collection, segments } => {
@@ -261,29 +266,35 @@ impl Pchannel {
                 for (nth, s) in segments.into_iter().enumerate() {
                     let flags = if nth == last { row.flags } else { row.flags & !flag::GROUP_END };
                     let row = Row { collection, partition: s.partition, segment: s.segment, flags, ..row };
+                    if s.level != 1 && s.storage_version != 0 {
+                        let reason = work::unsupported_version(s.segment, s.storage_version);
+                        let ordinal = self.push(row, Some(ControlBody::Hazard(reason)));
+                        self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Hazard]));
+                        continue;
+                    }
                     let ordinal = self.push(row, Some(ControlBody::CreateSegment(s.level == 1)));
                     if s.level != 1 {
                         let wait = Wait::Alloc { segment: s.segment, partition: s.partition, storage_version: s.storage_version };
-                        self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Control(vec![wait]));
+                        self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![wait]));
                     }
                 }
             }
             Header::Flush { collection, partition, segments } => {
                 let row = Row { collection, partition, segment: segments.first().copied().unwrap_or_default(), ..row };
-                self.deliver_seal(row, position, segments, None);
+                self.deliver_seal(row, &id, position, segments, None);
             }
             Header::ManualFlush { collection, segments, .. } | Header::Truncate { collection, segments } => {
-                self.deliver_seal(Row { collection, ..row }, position, segments, None);
+                self.deliver_seal(Row { collection, ..row }, &id, position, segments, None);
             }
             Header::SchemaChange { collection, segments, schema } => {
                 let hazard = schema.as_ref().and_then(|s| s.as_ref().err().cloned());
-                let ordinal = self.deliver_seal(Row { collection, ..row }, position, segments, hazard.clone());
+                let ordinal = self.deliver_seal(Row { collection, ..row }, &id, position, segments, hazard);
                 match schema {
                     Some(Ok(schema)) => {
-                        let place = Place { channel: index, ordinal, position, collection };
+                        let place = Place { channel: index, ordinal, id: &id, position, collection };
                         self.record_schema(&place, Arc::from(schema));
                     }
-                    Some(Err(_)) => self.add_wait(&Place { channel: index, ordinal, position, collection }, Wait::Hazard),
+                    Some(Err(_)) => self.add_wait(&Place { channel: index, ordinal, id: &id, position, collection }, Wait::Hazard),
                     None => {}
                 }
             }
@@ -294,7 +305,7 @@ impl Pchannel {
                 let open: BTreeSet<i64> =
                     account.segments.iter().filter(|(_, s)| s.partition == partition && !s.ended).map(|(&id, _)| id).collect();
                 if !open.is_empty() {
-                    self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Control(vec![Wait::Complete(open)]));
+                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Complete(open)]));
                 }
             }
             Header::CreatePartition { collection, partition } => {
@@ -302,36 +313,36 @@ impl Pchannel {
             }
             Header::Cipher(reason) => {
                 let ordinal = self.push(row, Some(ControlBody::Hazard(reason)));
-                self.pin(&Place { channel: index, ordinal, position, collection: 0 }, Pinned::Control(vec![Wait::Hazard]));
+                self.pin(&Place { channel: index, ordinal, id: &id, position, collection: 0 }, Pinned::Control(vec![Wait::Hazard]));
             }
             _ => {
                 let ordinal = self.push(row, None);
                 if matches!(message.kind, MessageType::FLUSH_ALL | MessageType::ALTER_WAL) {
-                    self.seal_everything(index, ordinal, position);
+                    self.seal_everything(index, ordinal, &id, position);
                 }
             }
         }
     }
 
-    fn deliver_seal(&mut self, row: Row, position: &Position, segments: Vec<i64>, hazard: Option<String>) -> Ordinal {
+    fn deliver_seal(&mut self, row: Row, id: &MessageId, position: &Position, segments: Vec<i64>, hazard: Option<String>) -> Ordinal {
         let index = row.channel;
         let collection = row.collection;
         let ordinal = self.push(row, Some(ControlBody::Seal(segments.clone(), hazard)));
         let Some(account) = self.channels.get(&index) else { return ordinal };
         let open: BTreeSet<i64> = segments.into_iter().filter(|id| account.segments.get(id).is_none_or(|s| !s.ended)).collect();
         if !open.is_empty() {
-            self.pin(&Place { channel: index, ordinal, position, collection: collection }, Pinned::Control(vec![Wait::Complete(open)]));
+            self.pin(&Place { channel: index, ordinal, id, position, collection }, Pinned::Control(vec![Wait::Complete(open)]));
         }
         ordinal
     }
 
-    fn seal_everything(&mut self, index: ChannelIndex, ordinal: Ordinal, position: &Position) {
+    fn seal_everything(&mut self, index: ChannelIndex, ordinal: Ordinal, id: &MessageId, position: &Position) {
         let channels = if index == EVERY_CHANNEL { self.every_live_channel() } else { vec![index] };
         for index in channels {
             let Some(account) = self.channels.get(&index) else { continue };
             let open: BTreeSet<i64> = account.segments.iter().filter(|(_, s)| !s.ended).map(|(&id, _)| id).collect();
             if !open.is_empty() {
-                self.pin(&Place { channel: index, ordinal, position, collection: 0 }, Pinned::Control(vec![Wait::Complete(open)]));
+                self.pin(&Place { channel: index, ordinal, id, position, collection: 0 }, Pinned::Control(vec![Wait::Complete(open)]));
             }
         }
     }
@@ -357,7 +368,7 @@ impl Pchannel {
 
     fn pin(&mut self, place: &Place, what: Pinned) {
         if let Some(account) = self.channels.get_mut(&place.channel) {
-            account.pin(place.ordinal, Pin { position: place.position.clone(), collection: place.collection, what });
+            account.pin(place.ordinal, Pin { id: place.id.clone(), position: place.position.clone(), collection: place.collection, what });
         }
     }
 }

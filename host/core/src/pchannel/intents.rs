@@ -1,10 +1,13 @@
 //! The guard: what a component wants, checked against what the host knows, and applied. It does not trust the component (principle 5).
 
+use std::collections::BTreeSet;
+
 use super::work::Purpose;
 use super::{Action, Pchannel, Weight, Work};
-use crate::account::{Job, Pinned, Standing, Target, Wait};
+use crate::account::{Job, Pinned, Target, Wait};
 use crate::calls::{Call, Position, SaveBinlogPaths};
 use crate::ledger::End;
+use crate::switches::{Switch, is_on};
 use crate::turn::{Answer, ChannelIndex, EVERY_CHANNEL, Filtered, Intent, IntentKind, Ordinal, Refusal, RefusalKind, Ticket};
 
 impl Pchannel {
@@ -131,10 +134,22 @@ impl Pchannel {
             }
         }
         let s = account.segments.entry(segment).or_default();
+        if flush && s.ended && s.staged.is_empty() {
+            // A repeated Flush: it stands already.
+            self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Ok(Answer::Synced(0)));
+            return Ok(());
+        }
         if s.sealed {
             return Err(format!("segment {segment} is sealed already"));
         }
-        if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to) {
+        // The dml position covers a whole tick: a batch that ended inside a group would make duplicates of the rest of it (FL-2).
+        let taken = s.staged.partition_point(|&o| o <= up_to);
+        let tick_of = |at: Option<&Ordinal>| at.and_then(|o| account.pins.get(o)).map(|p| p.position.tick);
+        let (last, next) = (tick_of(taken.checked_sub(1).and_then(|at| s.staged.get(at))), tick_of(s.staged.get(taken)));
+        if last.is_some() && last == next {
+            return Err(format!("message {up_to} lies inside a group: rows of segment {segment} with the same tick come after it"));
+        }
+        if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to && !is_on(Switch::FlushWithStagedRows)) {
             return Err(format!("segment {segment} would be complete with message {later} staged after {up_to}"));
         }
         s.sealed = flush;
@@ -215,13 +230,9 @@ impl Pchannel {
         let mut first_refusal = None;
         let mut held = Vec::new();
         for (&ordinal, pin) in account.pins.range(run.first..=run.last) {
-            #[cfg(feature = "switches")]
-            if crate::switches::is_on(crate::switches::Switch::TrustFilters) {
-                held.push(ordinal);
-                continue;
-            }
             match account.may_filter(ordinal, pin, run.reason) {
                 Ok(()) => held.push(ordinal),
+                Err(_) if is_on(Switch::TrustFilters) => held.push(ordinal),
                 Err(why) => {
                     self.counters.guard_refusals += 1;
                     first_refusal.get_or_insert(why);
@@ -269,14 +280,10 @@ impl Pchannel {
     fn may_report(&self, channel: ChannelIndex, at: Ordinal) -> Result<Position, String> {
         self.delivered(at)?;
         let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
-        if at <= account.stored {
+        if at <= account.stored && !is_on(Switch::CheckpointsMoveBack) {
             return Err(format!("it would not move forward from {}", account.stored));
         }
-        #[cfg(feature = "switches")]
-        let unchecked = crate::switches::is_on(crate::switches::Switch::IgnorePins);
-        #[cfg(not(feature = "switches"))]
-        let unchecked = false;
-        if let Some(floor) = account.floor().filter(|&floor| at > floor && !unchecked) {
+        if let Some(floor) = account.floor().filter(|&floor| at > floor && !is_on(Switch::IgnorePins)) {
             return Err(format!("message {floor} is not finished"));
         }
         match account.pins.get(&at) {
@@ -288,15 +295,13 @@ impl Pchannel {
     /// CK-3: never past a live channel's checkpoint as read back, nor past a detached channel.
     fn save_consume(&mut self, ticket: Ticket, at: Ordinal) -> Result<(), String> {
         self.delivered(at)?;
-        let detached = self.channels.values().filter_map(|c| match c.standing {
-            Standing::Detached { held, .. } => Some((held, c.name.as_str())),
-            _ => None,
-        });
-        let live = self.stored.first().and_then(|&(at, c)| Some((at, self.channels.get(&c)?.name.as_str())));
-        if let Some((held, name)) = detached.chain(live).min().filter(|&(held, _)| at > held) {
+        let first = |set: &BTreeSet<(Ordinal, ChannelIndex)>| set.first().and_then(|&(at, c)| Some((at, self.channels.get(&c)?)));
+        let live = first(&self.stored);
+        let smallest = [first(&self.detached), live].into_iter().flatten().map(|(at, c)| (at, &c.name)).min();
+        if let Some((held, name)) = smallest.filter(|&(held, _)| at > held && !is_on(Switch::ConsumeAhead)) {
             return Err(format!("channel {name} holds it at {held}, {at} was asked for"));
         }
-        let stored = self.channels.values().find(|c| c.stored == at).and_then(|c| c.stored_position.clone());
+        let stored = live.filter(|&(stored, _)| stored == at).and_then(|(_, c)| c.stored_position.clone());
         let position = stored.or_else(|| self.position_of(at)).ok_or_else(|| format!("no position is known for message {at}"))?;
         if self.consumed.as_ref().is_some_and(|c| position.tick <= c.tick) {
             // It stands there, or further on, already: from before this scan.

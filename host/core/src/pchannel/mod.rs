@@ -22,11 +22,12 @@ use tidegate_message::{Message, MessageId, Properties};
 
 pub use status::{ChannelStatus, Status};
 
-use crate::account::{ChannelAccount, Standing};
+use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Binlog, Call, CallError, Caller, Position, Reply, SegmentFiles};
 use crate::journal::{Journal, Turn};
-use crate::retry::{CallId, Calls, backoff_ms};
+use crate::retry::{CallId, Calls, InFlight, backoff_ms};
 use crate::scan::Scanned;
+use crate::switches::{Switch, is_on};
 use crate::turn::{
     Answer, ChannelIndex, Completion, EVERY_CHANNEL, Fault, GuestPhase, IntentKind, Ordinal, Page, Refusal, RefusalKind, Ticket, TurnInput,
     TurnOutput, TurnReport,
@@ -234,6 +235,11 @@ pub enum Phase {
     Backoff(String),
 }
 
+/// Failures in a row after which a channel over its share is given up: about six seconds of backoff.
+const HOARDER_FAILURES: u32 = 6;
+/// Instances lost within this time of each other, in milliseconds, are lost in a row: the wait between them grows.
+const FAULTS_APART_MS: u64 = 60_000;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Instance {
     /// There is none; one is made at this time, in milliseconds, once nothing is in flight.
@@ -254,8 +260,12 @@ pub struct Pchannel {
     started: bool,
     /// The turn being run, or to be run again after a fault.
     turn: Option<Arc<TurnInput>>,
+    /// The turn was handed out again after a fault.
+    retried: bool,
     /// Instances lost in a row.
     faults: u32,
+    /// When the last one was lost, in milliseconds.
+    last_fault_ms: u64,
     journal: Journal,
     report: TurnReport,
     /// The instance has not run yet: its first turn needs no news.
@@ -266,6 +276,7 @@ pub struct Pchannel {
     next_ticket: Ticket,
     names: BTreeMap<String, ChannelIndex>,
     channels: BTreeMap<ChannelIndex, ChannelAccount>,
+    totals: Arc<Totals>,
     /// Channels whose index the instance knows.
     introduced: BTreeSet<ChannelIndex>,
     /// Messages of the group being delivered.
@@ -280,6 +291,8 @@ pub struct Pchannel {
     tick: u64,
     /// The stored checkpoints of live channels (CK-3).
     stored: BTreeSet<(Ordinal, ChannelIndex)>,
+    /// Where detached channels hold the consume checkpoint (CK-3).
+    detached: BTreeSet<(Ordinal, ChannelIndex)>,
     consumed: Option<Position>,
     calls: Calls<work::Task>,
     writes: usize,
@@ -317,7 +330,9 @@ impl Pchannel {
             instance: Instance::Absent(0),
             started: false,
             turn: None,
+            retried: false,
             faults: 0,
+            last_fault_ms: 0,
             journal: Journal::default(),
             report: TurnReport::default(),
             fresh: true,
@@ -327,6 +342,7 @@ impl Pchannel {
             next_ticket: 1,
             names: BTreeMap::new(),
             channels: BTreeMap::new(),
+            totals: Arc::default(),
             introduced: BTreeSet::new(),
             group: Vec::new(),
             scan: 0,
@@ -336,6 +352,7 @@ impl Pchannel {
             group_ends: VecDeque::new(),
             tick: 0,
             stored: BTreeSet::new(),
+            detached: BTreeSet::new(),
             consumed: None,
             calls: Calls::default(),
             writes: 0,
@@ -377,7 +394,8 @@ impl Pchannel {
 
     /// Whether more messages may be delivered: the budget has room (ME-1).
     pub fn wants_messages(&self) -> bool {
-        self.phase == Phase::Working && self.held_bytes() < self.limits.bytes_max && self.ready.len() < 64
+        let room = self.held_bytes() < self.limits.bytes_max || is_on(Switch::ReadOverBudget);
+        self.phase == Phase::Working && room && self.ready.len() < 64
     }
 
     /// When the next [`Event::Wake`] is due, in milliseconds.
@@ -391,8 +409,7 @@ impl Pchannel {
 
     /// Bytes of messages, columns and encode buffers held now.
     pub fn held_bytes(&self) -> usize {
-        let pins: usize = self.channels.values().map(|c| c.held_bytes).sum();
-        pins + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>()
+        self.totals.held() + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>()
     }
 
     fn is_over(&self) -> bool {
@@ -403,6 +420,7 @@ impl Pchannel {
         if self.is_over() || !self.started {
             return;
         }
+        self.detach_hoarder();
         for (id, task) in self.calls.due(self.now_ms) {
             self.out.push(Action::Begin { id, work: task.work });
         }
@@ -452,14 +470,13 @@ impl Pchannel {
 
     /// What the component should write soon: open bytes beyond half of the budget.
     fn wanted_bytes(&self) -> u64 {
-        let open: usize = self.channels.values().map(|c| c.open_bytes).sum();
-        open.saturating_sub(self.limits.bytes_max / 2) as u64
+        self.totals.open().saturating_sub(self.limits.bytes_max / 2) as u64
     }
 
     fn turned(&mut self, output: TurnOutput) {
         let Some(input) = self.turn.take() else { return };
         self.instance = Instance::Ready;
-        self.faults = 0;
+        self.retried = false;
         self.fresh = false;
         self.counters.turns += 1;
         self.report = output.report;
@@ -490,9 +507,9 @@ impl Pchannel {
     fn fault(&mut self, fault: &Fault) {
         self.counters.faults += 1;
         let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
-        self.faults += 1;
         match self.journal.replay() {
-            Some((resume, replay)) if self.faults == 1 => {
+            Some((resume, replay)) if !self.retried => {
+                self.retried = true;
                 self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { resume, replay });
@@ -503,7 +520,11 @@ impl Pchannel {
 
     /// Recovers with a new instance, after a wait: nothing of the old one is needed (SW-2, principle 4).
     fn lose_instance(&mut self, fault: &Fault) {
-        self.faults += 1;
+        // Faults far apart are not in a row.
+        let in_a_row = self.now_ms.saturating_sub(self.last_fault_ms) < FAULTS_APART_MS;
+        self.faults = if in_a_row { self.faults.saturating_add(1) } else { 1 };
+        self.last_fault_ms = self.now_ms;
+        self.retried = false;
         let wait = backoff_ms(self.faults);
         let text = format!("pchannel {}: the component failed: {fault}; a new instance recovers in {wait} ms", self.caller.pchannel);
         self.phase = Phase::Backoff(fault.to_string());
@@ -529,11 +550,13 @@ impl Pchannel {
         self.ready.clear();
         self.group.clear();
         self.channels.clear();
+        self.totals = Arc::default();
         self.introduced.clear();
         self.next_ordinal = 1;
         self.handed = 0;
         self.group_ends.clear();
         self.stored.clear();
+        self.detached.clear();
         self.writes = 0;
         self.waiting_writes.clear();
         self.writing_bytes = 0;
@@ -553,7 +576,7 @@ impl Pchannel {
     }
 
     fn account(&mut self, index: ChannelIndex, name: &str) -> &mut ChannelAccount {
-        self.channels.entry(index).or_insert_with(|| ChannelAccount::new(index, name.to_owned()))
+        self.channels.entry(index).or_insert_with(|| ChannelAccount::new(index, name.to_owned(), self.totals.clone()))
     }
 
     /// Gives a channel up until the next recovery (IS-1).
@@ -563,17 +586,39 @@ impl Pchannel {
         let stored = account.stored;
         account.detach(reason, since);
         let text = match &account.standing {
-            Standing::Detached { reason, .. } => format!("channel {} is detached: {reason}", account.name),
+            Standing::Detached { reason, held, .. } => {
+                self.detached.insert((*held, index));
+                format!("channel {} is detached: {reason}", account.name)
+            }
             _ => String::new(),
         };
         self.stored.remove(&(stored, index));
         self.out.push(Action::Notice(Weight::Error, text));
+        if is_on(Switch::DetachStopsAll) {
+            self.out.push(Action::CloseScan);
+        }
     }
 
     /// The host detached a channel by itself: the component hears of it.
     fn detach_and_tell(&mut self, index: ChannelIndex, reason: String) {
         self.detach(index, reason.clone());
         self.complete(0, IntentKind::Detach, index, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
+    }
+
+    /// IS-1: over budget, a channel that holds most of it with work that keeps failing is given up, so that its neighbours go on.
+    fn detach_hoarder(&mut self) {
+        if self.held_bytes() < self.limits.bytes_max {
+            return;
+        }
+        let failing = |index: ChannelIndex| {
+            let of_channel = |c: &&InFlight<work::Task>| c.failures >= HOARDER_FAILURES && c.what.purpose.channel() == Some(index);
+            self.calls.iter().find(of_channel).and_then(|c| c.last_error.clone())
+        };
+        let hoarder = self.channels.values().filter(|c| c.is_served() && c.held_bytes > self.limits.bytes_max / 2);
+        let found = hoarder.filter_map(|c| Some((c.index, failing(c.index)?))).next();
+        if let Some((index, error)) = found {
+            self.detach_and_tell(index, format!("it holds most of the memory budget, and its work keeps failing: {error}"));
+        }
     }
 
     /// A newer term owns the pchannel: nothing more may be done in its name (FE-1).

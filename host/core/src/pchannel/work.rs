@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
 use crate::account::{Job, Pinned, Standing, Target, Wait};
-use crate::calls::{Binlog, Call, CallError, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentInfo, SegmentState};
+use crate::calls::{Binlog, Call, CallError, FieldBinlogs, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState};
 use crate::ledger::End;
 use crate::retry::{CallId, InFlight};
+use crate::switches::{Switch, is_on};
 use crate::turn::{
     Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, IntentKind, Ordinal, RecoveredChannel, RecoveredSegment, Refusal, RefusalKind, SegmentStanding,
     Ticket,
@@ -38,6 +39,24 @@ pub(super) enum Purpose {
     DropChannel { ticket: Ticket, channel: ChannelIndex, at: Ordinal },
     Report { ticket: Ticket, entries: Vec<(ChannelIndex, Ordinal, Position)> },
     SaveConsume { ticket: Ticket, at: Ordinal, position: Position },
+}
+
+impl Purpose {
+    /// Returns the channel that the work is for, if it is for one.
+    pub fn channel(&self) -> Option<ChannelIndex> {
+        match self {
+            Self::Recovery { channel, .. }
+            | Self::AppendFlush { channel, .. }
+            | Self::Alloc { channel, .. }
+            | Self::Schema { channel, .. }
+            | Self::Write { channel, .. }
+            | Self::Save { channel, .. }
+            | Self::Confirm { channel, .. }
+            | Self::DropSegment { channel, .. }
+            | Self::DropChannel { channel, .. } => Some(*channel),
+            Self::VChannels { .. } | Self::LoadConsume { .. } | Self::OpenScan { .. } | Self::Report { .. } | Self::SaveConsume { .. } => None,
+        }
+    }
 }
 
 /// "Not found" answers to a save that are tried again while the pchannel is ours: never success, and maybe a window.
@@ -121,6 +140,7 @@ impl Pchannel {
                     account.segment_registered(segment);
                 }
                 self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Ok(Answer::Nothing));
+                self.run_jobs(channel, Target::Segment(segment));
             }
             (Purpose::Alloc { ticket, channel, at, segment }, Err(error)) => {
                 self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Err(refusal(error)));
@@ -192,7 +212,12 @@ impl Pchannel {
             }
         }
         account.schemas.sort_by_key(|(from, _)| *from);
-        let hazard = account.schemas.is_empty().then(|| "the coordinator has no schema for the channel".to_owned());
+        let packed = info.segments.iter().find(|s| s.state == SegmentState::Growing && s.storage_version != 0);
+        let hazard = match packed {
+            _ if account.schemas.is_empty() => Some("the coordinator has no schema for the channel".to_owned()),
+            Some(s) => Some(unsupported_version(s.segment, s.storage_version)),
+            None => None,
+        };
         let mut segments = Vec::with_capacity(info.segments.len());
         for s in info.segments {
             segments.push(RecoveredSegment {
@@ -293,8 +318,9 @@ impl Pchannel {
     /// Begins the next sync of a segment or partition, if none runs.
     pub(super) fn run_jobs(&mut self, channel: ChannelIndex, target: Target) {
         let Some(account) = self.channels.get_mut(&channel) else { return };
-        let Some(front) = account.jobs(target).front() else { return };
-        if front.running {
+        let Some(front) = account.jobs(target).front().cloned() else { return };
+        // A segment that is not registered yet cannot be saved: the end of its registration comes back here.
+        if front.running || matches!(target, Target::Segment(id) if account.is_registering(id)) {
             return;
         }
         let (up_to, flush) = (front.up_to, front.flush);
@@ -345,6 +371,12 @@ impl Pchannel {
             Target::Segment(_) => segment.map_or(0, |s| s.partition),
             Target::Deletes(partition) => partition,
         };
+        if is_on(Switch::SaveBeforeWrite) {
+            let rows = bodies.len() as u64;
+            let early = Binlog { path: format!("insert_log/{}/{partition}/{id}/0/{tick}", account.collection.unwrap_or_default()), log_id: 1, entries: 1, tick_from: tick, tick_to: tick, log_size: 1, memory_size: 1 };
+            let files = SegmentFiles { insert: vec![FieldBinlogs { field: 0, binlogs: vec![early] }], ..SegmentFiles::default() };
+            return self.save(channel, target, Written { segment: id, files, rows });
+        }
         // Columns take about as much as the bodies, while both live.
         let bytes: usize = bodies.iter().map(|b| b.2.len()).sum();
         let collection = account.collection.unwrap_or_default();
@@ -379,7 +411,7 @@ impl Pchannel {
                 Pinned::Control(_) => continue,
             };
             let letter = super::DeadLetter {
-                id: pin.position.last_confirmed.clone(),
+                id: pin.id.clone(),
                 vchannel: account.name.clone(),
                 tick: pin.position.tick,
                 reason: format!("message {ordinal} of the scan: {reason}"),
@@ -467,10 +499,10 @@ impl Pchannel {
             }
             Ok(other) => self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}")))),
             Err(CallError::NotFound(why)) => {
-                if let (Target::Segment(id), Some(account)) = (target, self.channels.get_mut(&channel)) {
-                    account.unknown_segments.insert(id);
-                }
                 self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
+                if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
+                    account.segment_unknown(id);
+                }
             }
             Err(error) => self.end_job(channel, target, Err(refusal(error))),
         }
@@ -480,7 +512,9 @@ impl Pchannel {
         let Some(stored) = stored else {
             return self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, format!("segment {} is gone", written.segment))));
         };
+        let flush = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|j| j.flush)).unwrap_or_default();
         let has_files = written.files.iter().all(|f| stored.files.iter().any(|s| s.path == f.path));
+        let complete = !flush || stored.state != SegmentState::Growing;
         if stored.state == SegmentState::Dropped {
             if let (Target::Segment(id), Some(account)) = (target, self.channels.get_mut(&channel)) {
                 account.segments.entry(id).or_default().dropped = true;
@@ -488,7 +522,7 @@ impl Pchannel {
             let detail = format!("the coordinator lists segment {} as dropped", written.segment);
             return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Dropped, detail)));
         }
-        if has_files {
+        if has_files && complete {
             return self.durable(channel, target, written);
         }
         let detail = format!(
@@ -539,7 +573,7 @@ impl Pchannel {
             if let (Target::Segment(id), true) = (target, flush)
                 && let Some(s) = account.segments.get_mut(&id)
             {
-                s.sealed = false;
+                s.sealed = s.ended;
             }
         }
         self.complete(ticket, kind, channel, segment, up_to, outcome.map(Answer::Synced));
@@ -604,6 +638,11 @@ impl Pchannel {
         }
         self.complete(ticket, IntentKind::Report, EVERY_CHANNEL, 0, 0, Ok(Answer::Checkpoints(answered)));
     }
+}
+
+/// Why a segment's rows cannot be written.
+pub(super) fn unsupported_version(segment: i64, storage_version: i64) -> String {
+    format!("segment {segment} has storage version {storage_version}; only version 0, one file a field, is written")
 }
 
 fn name(work: &Work) -> &'static str {

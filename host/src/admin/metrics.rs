@@ -1,0 +1,183 @@
+//! Metrics in the OpenMetrics text format. They are rendered from the node's state at each scrape, so a series ends with its channel.
+//!
+//! Names that begin with `milvus_wal_` are those of a Milvus streaming node, with its labels: its dashboards and alerts go on working.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tidegate_core::ledger::Account;
+use tidegate_core::pchannel::{ChannelStatus, Status};
+
+use crate::node::{NODE_ID, NodeStatus};
+
+/// Content type of the text format.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Renders the metrics of a node.
+pub(super) fn render(status: NodeStatus) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(status)));
+    let mut out = String::new();
+    match text::encode(&mut out, &registry) {
+        Ok(()) => out,
+        Err(fmt::Error) => "# EOF\n".to_owned(),
+    }
+}
+
+/// The state at one scrape.
+#[derive(Debug)]
+struct Scrape(NodeStatus);
+
+/// Labels and value of one series.
+type Series = (Vec<(&'static str, String)>, f64);
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder) -> fmt::Result {
+        let pchannels = &self.0.pchannels;
+        let mut family = |name: &str, help: &str, kind: MetricType, series: Vec<Series>| -> fmt::Result {
+            let mut family = out.encode_descriptor(name, help, None, kind)?;
+            for (labels, value) in &series {
+                let mut one = family.encode_family(labels)?;
+                match kind {
+                    MetricType::Counter => one.encode_counter::<NoLabelSet, f64, f64>(value, None)?,
+                    _ => one.encode_gauge(value)?,
+                }
+            }
+            Ok(())
+        };
+        let by_pchannel = |of: fn(&Status) -> Series| pchannels.iter().map(of).collect::<Vec<_>>();
+        let by_channel = |of: fn(&ChannelStatus) -> Option<f64>| {
+            let channels = pchannels.iter().flat_map(|p| &p.channels);
+            channels.filter_map(|c| Some((channel(c), of(c)?))).collect::<Vec<_>>()
+        };
+        use MetricType::{Counter, Gauge};
+        family("milvus_wal_flusher_info", "What the flusher of a pchannel is doing", Gauge, by_pchannel(info))?;
+        family("milvus_wal_flusher_time_tick", "Seconds since 1970 of the last message read", Gauge, by_pchannel(time_tick))?;
+        family("milvus_wal_flusher_empty_time_tick_filtered", "Idle ticks passed over", Counter, by_pchannel(idle_ticks))?;
+        let in_flight = pchannels.iter().map(|p| p.in_flight as f64).sum();
+        family("milvus_wal_flusher_sync_dispatcher_pending_tasks", "Writes and calls in flight", Gauge, vec![(vec![node()], in_flight)])?;
+        let lag = by_channel(|c| c.lag_ms.map(|ms| ms as f64 / 1_000.0));
+        family(
+            "tidegate_channel_checkpoint_lag_seconds",
+            "Event time between the stored checkpoint and the last message read",
+            Gauge,
+            lag,
+        )?;
+        family("tidegate_channel_pins", "Messages that hold the checkpoint", Gauge, by_channel(|c| Some(c.pins as f64)))?;
+        family("tidegate_channel_held_bytes", "Bytes of messages that are not finished", Gauge, by_channel(|c| Some(c.held_bytes as f64)))?;
+        let rows = pchannels.iter().flat_map(|p| &p.channels).flat_map(ledger_rows).collect();
+        family("tidegate_ledger_rows", "Rows delivered since the scan was opened, by how they ended", Gauge, rows)?;
+        family(
+            "tidegate_guard_refusals",
+            "Intents of the component that the host refused",
+            Counter,
+            by_pchannel(|p| count(p, p.guard_refusals)),
+        )?;
+        family(
+            "tidegate_dead_letters",
+            "Messages set aside because they cannot be flushed",
+            Counter,
+            by_pchannel(|p| count(p, p.dead_letters)),
+        )?;
+        family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))
+    }
+}
+
+fn node() -> (&'static str, String) {
+    ("node_id", NODE_ID.to_string())
+}
+
+fn info(p: &Status) -> Series {
+    (vec![node(), ("channel_name", p.pchannel.clone()), ("term", p.term.to_string()), ("state", p.state.clone())], 1.0)
+}
+
+fn time_tick(p: &Status) -> Series {
+    (vec![node(), ("channel_name", p.pchannel.clone()), ("term", p.term.to_string())], (p.tick >> 18) as f64 / 1_000.0)
+}
+
+fn idle_ticks(p: &Status) -> Series {
+    (vec![node(), ("channel_name", p.pchannel.clone())], p.idle_ticks_filtered as f64)
+}
+
+fn count(p: &Status, count: u64) -> Series {
+    (vec![node(), ("pchannel", p.pchannel.clone())], count as f64)
+}
+
+fn channel(c: &ChannelStatus) -> Vec<(&'static str, String)> {
+    vec![node(), ("channel", c.vchannel.clone())]
+}
+
+fn ledger_rows(c: &ChannelStatus) -> Vec<Series> {
+    let mut series = Vec::new();
+    for (kind, account) in [("insert", &c.ledger.inserts), ("delete", &c.ledger.deletes)] {
+        let Account { durable, duplicate, filtered, quarantined, pending, .. } = account;
+        let ends = [("durable", durable), ("duplicate", duplicate), ("quarantined", quarantined), ("pending", pending)];
+        for (end, rows) in ends.into_iter().chain(filtered.iter().map(|(reason, rows)| (reason.name(), rows))) {
+            let mut labels = channel(c);
+            labels.extend([("kind", kind.to_owned()), ("end", end.to_owned())]);
+            series.push((labels, *rows as f64));
+        }
+    }
+    series
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::ledger::Ledger;
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_has_the_names_and_labels_that_dashboards_know() {
+        let mut ledger = Ledger::default();
+        ledger.inserts.deliver(7);
+        let channel = ChannelStatus {
+            vchannel: "p_0_1v0".into(),
+            standing: "served".into(),
+            pin: "7 rows".into(),
+            checkpoint_tick: Some(1),
+            lag_ms: Some(2_500),
+            pins: 3,
+            held_bytes: 64,
+            ledger,
+        };
+        let pchannel = Status {
+            pchannel: "p_0".into(),
+            term: 4,
+            state: "working".into(),
+            reason: None,
+            tick: 1_500 << 18,
+            consume_tick: None,
+            held_bytes: 64,
+            bytes_max: 100,
+            in_flight: 2,
+            faults: 1,
+            guard_refusals: 0,
+            dead_letters: 0,
+            turns: 9,
+            messages: 9,
+            idle_ticks_filtered: 5,
+            unknown_types: 0,
+            pressure_cuts: 0,
+            channels: vec![channel],
+        };
+        let status =
+            NodeStatus { dir: "/n".into(), component_digest: "d".into(), component_bytes: 1, budget_bytes: 100, pchannels: vec![pchannel] };
+        let text = render(status);
+        for line in [
+            r#"milvus_wal_flusher_info{node_id="1",channel_name="p_0",term="4",state="working"} 1.0"#,
+            r#"milvus_wal_flusher_time_tick{node_id="1",channel_name="p_0",term="4"} 1.5"#,
+            r#"milvus_wal_flusher_empty_time_tick_filtered_total{node_id="1",channel_name="p_0"} 5.0"#,
+            r#"milvus_wal_flusher_sync_dispatcher_pending_tasks{node_id="1"} 2.0"#,
+            r#"tidegate_channel_checkpoint_lag_seconds{node_id="1",channel="p_0_1v0"} 2.5"#,
+            r#"tidegate_ledger_rows{node_id="1",channel="p_0_1v0",kind="insert",end="pending"} 7.0"#,
+            r#"tidegate_component_faults_total{node_id="1",pchannel="p_0"} 1.0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
