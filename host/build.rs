@@ -23,7 +23,8 @@ fn build(workspace: &Path, package: &str, file: &str) -> PathBuf {
     // The outer build's flags are not the component's: they would change its digest.
     let foreign = |name: &str| {
         let prefixes = ["CARGO_FEATURE_", "CARGO_CFG_", "CARGO_PROFILE_", "RUSTC"];
-        prefixes.iter().any(|p| name.starts_with(p)) || ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"].contains(&name)
+        prefixes.iter().any(|p| name.starts_with(p))
+            || ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"].contains(&name)
     };
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(foreign) {

@@ -161,7 +161,8 @@ impl Flusher {
             }
             (kind::FLUSH_ALL | kind::ALTER_WAL, _) => {
                 let growing = |s: &Segment| s.state == SegmentState::Growing && !s.sealed;
-                let segments: Vec<i64> = self.state.channels[&index].segments.iter().filter(|(_, s)| growing(s)).map(|(&id, _)| id).collect();
+                let segments: Vec<i64> =
+                    self.state.channels[&index].segments.iter().filter(|(_, s)| growing(s)).map(|(&id, _)| id).collect();
                 self.seal(host, index, m, &segments);
                 self.flush_before(host, index, m.ordinal);
             }
@@ -216,11 +217,19 @@ impl Flusher {
     fn drop_partition(&mut self, host: &mut impl Host, index: ChannelIndex, m: &Message) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         channel.dropped_partitions.insert(m.partition);
-        let gone: Vec<i64> =
-            channel.segments.iter().filter(|(_, s)| s.partition == m.partition && s.state == SegmentState::Growing).map(|(&id, _)| id).collect();
+        let gone: Vec<i64> = channel
+            .segments
+            .iter()
+            .filter(|(_, s)| s.partition == m.partition && s.state == SegmentState::Growing)
+            .map(|(&id, _)| id)
+            .collect();
         for id in gone {
             channel.await_call(m.ordinal);
             host.drop_segment(index, id, m.ordinal);
+            // Its rows hold the checkpoint until the drop is acknowledged, and are synced no more.
+            if let Some(segment) = channel.segments.get_mut(&id) {
+                segment.state = SegmentState::Dropped;
+            }
         }
     }
 

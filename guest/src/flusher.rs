@@ -1,5 +1,6 @@
 //! A turn: completions first, then a page, with policies and checkpoints at the ends of groups.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -101,9 +102,10 @@ impl Flusher {
             self.read(host, page);
         }
         self.relieve(host, pressure);
+        // Before the reports: what is filtered holds no checkpoint.
+        self.hand_over_filters(host);
         let more = self.send_reports(host);
         self.save_consumed(host);
-        self.hand_over_filters(host);
         if let Stage::Sealing(last) = self.state.stage
             && self.state.stored.first().is_none_or(|&(stored, _)| stored >= last)
             && self.state.consumed >= last
@@ -151,8 +153,8 @@ impl Flusher {
 
     /// A channel that the coordinator did not list: its messages wait until the coordinator says what it is.
     fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String) {
-        if !self.state.channels.contains_key(&index) {
-            self.state.channels.insert(index, Channel::new(index, name));
+        if let Entry::Vacant(place) = self.state.channels.entry(index) {
+            place.insert(Channel::new(index, name));
             // CK-3: its messages are pending until the answer.
             self.state.stored.insert((0, index));
             host.recovery_info(index);
@@ -161,7 +163,9 @@ impl Flusher {
 
     fn complete(&mut self, host: &mut impl Host, completion: &Completion) {
         match completion.kind {
-            IntentKind::VChannels | IntentKind::RecoveryInfo | IntentKind::AppendFlush | IntentKind::Open => self.recovered(host, completion),
+            IntentKind::VChannels | IntentKind::RecoveryInfo | IntentKind::AppendFlush | IntentKind::Open => {
+                self.recovered(host, completion)
+            }
             IntentKind::Sync | IntentKind::SyncDeletes | IntentKind::AllocSegment | IntentKind::DropSegment | IntentKind::DropChannel => {
                 self.acknowledged(host, completion);
             }
@@ -216,7 +220,9 @@ impl Flusher {
         let segment = channel.segments.get_mut(&completion.segment);
         match (completion.kind, refusal.kind, segment) {
             // A Flush for a segment that nobody knows: there is nothing to flush.
-            (IntentKind::Sync, RefusalKind::NotFound, Some(s)) if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) => {
+            (IntentKind::Sync, RefusalKind::NotFound, Some(s))
+                if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) =>
+            {
                 channel.segments.remove(&completion.segment);
                 let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|b| b.last == completion.up_to);
                 if !channel.segments.values().any(waits) {
@@ -235,7 +241,9 @@ impl Flusher {
             // Its partition was dropped while the sync ran: its rows ended with it.
             (IntentKind::Sync, _, None) => {}
             // Only an answer about the channel itself can say that the channel is dropped.
-            (IntentKind::Sync | IntentKind::SyncDeletes | IntentKind::DropSegment, ..) => self.detach(host, completion.channel, &refusal.detail),
+            (IntentKind::Sync | IntentKind::SyncDeletes | IntentKind::DropSegment, ..) => {
+                self.detach(host, completion.channel, &refusal.detail)
+            }
             _ => self.lose(host, completion.channel, refusal),
         }
     }

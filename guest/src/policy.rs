@@ -29,7 +29,7 @@ impl Flusher {
     pub(crate) fn cut_segment(&mut self, host: &mut impl Host, index: ChannelIndex, id: i64, seal: Option<Ordinal>) {
         let tick = self.state.tick;
         let Some(segment) = self.state.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&id)) else { return };
-        if seal.is_none() && segment.buffer.open().is_none() {
+        if segment.state == SegmentState::Dropped || (seal.is_none() && segment.buffer.open().is_none()) {
             return;
         }
         segment.sealed |= seal.is_some();
@@ -113,9 +113,11 @@ impl Flusher {
     pub(crate) fn relieve(&mut self, host: &mut impl Host, pressure: u64) {
         let mut wanted = pressure;
         while wanted > 0 {
-            let largest = self.state.channels.values().filter(|c| c.is_attached()).max_by_key(|c| (c.open_bytes(), std::cmp::Reverse(c.index)));
+            let largest =
+                self.state.channels.values().filter(|c| c.is_attached()).max_by_key(|c| (c.open_bytes(), std::cmp::Reverse(c.index)));
             let Some(channel) = largest.filter(|c| c.open_bytes() > 0) else { break };
-            let segments = channel.segments.iter().filter_map(|(&id, s)| Some((*s.buffer.open()?, Timer::Segment(id))));
+            let growing = channel.segments.iter().filter(|(_, s)| s.state != SegmentState::Dropped);
+            let segments = growing.filter_map(|(&id, s)| Some((*s.buffer.open()?, Timer::Segment(id))));
             let deletes = channel.deletes.iter().filter_map(|(&id, b)| Some((*b.open()?, Timer::Deletes(id))));
             let Some((batch, what)) = segments.chain(deletes).min_by_key(|(b, _)| b.first) else { break };
             let index = channel.index;

@@ -77,7 +77,8 @@ impl Flusher {
     fn attach(&mut self, host: &mut impl Host, index: ChannelIndex, info: RecoveredChannel) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         let held = channel.attach(info);
-        channel.report_due = self.state.tick.saturating_add(policy::spread(i64::from(index), self.config.report_period_ms) << policy::LOGICAL_BITS);
+        channel.report_due =
+            self.state.tick.saturating_add(policy::spread(i64::from(index), self.config.report_period_ms) << policy::LOGICAL_BITS);
         self.state.timers.insert((channel.report_due, index, Timer::Report));
         self.state.stored.insert((0, index));
         for message in held {

@@ -114,7 +114,7 @@ fn a_dropped_partition_drops_its_growing_segments_and_takes_no_more_rows() {
     let tick = h.flush(&c, 0, &[kept]);
     assert_eq!(h.state(dropped), Some(SegmentState::Dropped));
     assert_eq!(h.state(late), None);
-    assert_eq!(h.flushed_keys(&c), keys(0..10));
+    assert_eq!(h.flushed_keys(&c), keys(0..10), "{:#?} {:?}", h.core.status(), h.notices);
     assert_eq!(h.filtered(&v, FilterReason::DroppedPartition), 15);
     assert_eq!(h.ledger(&v).deletes.filtered[&FilterReason::DroppedPartition], 1);
     settled(&h, &v, tick);

@@ -41,7 +41,7 @@ fn once(mut lie: impl FnMut(&mut Vec<Intent>) + 'static) -> Lie {
     let mut told = false;
     Box::new(move |input, output| {
         // A turn with messages, so that there is something to lie about.
-        if !told && input.page.len() > 0 {
+        if !told && !input.page.is_empty() {
             told = true;
             lie(&mut output.intents);
         }
@@ -253,7 +253,11 @@ fn every_switch_turns_its_test_red() {
         .map(|(switch, test)| {
             let this = std::env::current_exe().expect("this test");
             let mut command = Command::new(this);
-            command.args([test, "--exact"]).env("TIDEGATE_BREAK", switch).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command
+                .args([test, "--exact"])
+                .env("TIDEGATE_BREAK", switch)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
             (switch, test, command.spawn().expect("this test runs"))
         })
         .into_iter()

@@ -13,6 +13,15 @@ pub struct Turn {
     pub output: Arc<TurnOutput>,
 }
 
+/// What rebuilds an instance.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// The snapshot to start from; `None` is the state at start.
+    pub base: Option<Arc<Vec<u8>>>,
+    /// The turns since.
+    pub turns: Vec<Turn>,
+}
+
 /// Turns before a new base is wanted.
 pub const TURNS_MAX: usize = 1024;
 /// Bytes of recorded turns before a new base is wanted.
@@ -52,8 +61,8 @@ impl Journal {
     }
 
     /// Returns what rebuilds the state before the next turn; `None` when the ring lost its beginning.
-    pub fn replay(&self) -> Option<(Option<Arc<Vec<u8>>>, Vec<Turn>)> {
-        (!self.broken).then(|| (self.base.clone(), self.turns.clone()))
+    pub fn replay(&self) -> Option<Replay> {
+        (!self.broken).then(|| Replay { base: self.base.clone(), turns: self.turns.clone() })
     }
 
     /// Forgets everything: a new instance starts from nothing.

@@ -91,9 +91,9 @@ pub(crate) fn completion(c: &core::Completion) -> types::Completion {
 fn answer(answer: &core::Answer) -> types::Answer {
     match answer {
         core::Answer::Nothing => types::Answer::Nothing,
-        core::Answer::VChannels(names) => {
-            types::Answer::Vchannels(names.iter().map(|(channel, name)| types::NamedChannel { channel: *channel, name: name.clone() }).collect())
-        }
+        core::Answer::VChannels(names) => types::Answer::Vchannels(
+            names.iter().map(|(channel, name)| types::NamedChannel { channel: *channel, name: name.clone() }).collect(),
+        ),
         core::Answer::Recovered(r) => types::Answer::Recovered(types::RecoveredChannel {
             collection: r.collection,
             seek_tick: r.seek_tick,
@@ -101,9 +101,9 @@ fn answer(answer: &core::Answer) -> types::Answer {
             hazard: r.hazard.clone(),
         }),
         core::Answer::Synced(rows) => types::Answer::Synced(*rows),
-        core::Answer::Checkpoints(stored) => types::Answer::Checkpoints(
-            stored.iter().map(|&(channel, ordinal)| types::StoredCheckpoint { channel, ordinal }).collect(),
-        ),
+        core::Answer::Checkpoints(stored) => {
+            types::Answer::Checkpoints(stored.iter().map(|&(channel, ordinal)| types::StoredCheckpoint { channel, ordinal }).collect())
+        }
     }
 }
 

@@ -175,7 +175,8 @@ impl Running {
             }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
                 let opened = Scan::start(self.peers.log.clone(), scan, from, self.batches.clone());
-                let result = opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
+                let result =
+                    opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
                 return Some(Event::Ended { id, result });
             }
             Action::Begin { id, work } => self.workers.begin(id, work),
@@ -200,7 +201,9 @@ impl Running {
         let mut instance = self.component.start(&self.config, resume)?;
         for (nth, turn) in replay.iter().enumerate() {
             if instance.turn(&turn.input)? != *turn.output {
-                return Err(Fault::Start(format!("turn {nth} of the journal gave other intents than before: the component is not deterministic")));
+                return Err(Fault::Start(format!(
+                    "turn {nth} of the journal gave other intents than before: the component is not deterministic"
+                )));
             }
         }
         self.instance = Some(instance);

@@ -258,7 +258,8 @@ impl Node {
     /// [`NodeError::Invalid`] when no pchannel serves the channel.
     pub fn explain(&self, vchannel: &str) -> Result<Explanation, NodeError> {
         let known = self.drivers.iter().find_map(|d| d.explain(vchannel));
-        known.ok_or_else(|| NodeError::Invalid(format!("no pchannel of this node knows channel {vchannel:?}; `tidegate status` lists them")))
+        known
+            .ok_or_else(|| NodeError::Invalid(format!("no pchannel of this node knows channel {vchannel:?}; `tidegate status` lists them")))
     }
 
     /// Whether every delivered row has ended (LD-1).

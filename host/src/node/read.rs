@@ -36,7 +36,8 @@ impl Node {
             let columns = read_segment(&self.chunks, &s.files, &collection.schema)?;
             let of_partition = deletes.get(&(s.vchannel.clone(), s.partition));
             let of_all = deletes.get(&(s.vchannel.clone(), EVERY_PARTITION));
-            let deleted_at = |key: &PrimaryKey| of_partition.and_then(|d| d.get(key)).max(of_all.and_then(|d| d.get(key))).copied().unwrap_or_default();
+            let deleted_at =
+                |key: &PrimaryKey| of_partition.and_then(|d| d.get(key)).max(of_all.and_then(|d| d.get(key))).copied().unwrap_or_default();
             let keep = kept(&columns, primary, &deleted_at);
             each(if keep.len() == columns.rows { columns } else { columns.select(&keep) })?;
         }

@@ -70,7 +70,8 @@ impl Settings {
     /// Names the file or variable, the key and the value that is wrong.
     pub fn load(dir: &Path) -> anyhow::Result<Self> {
         let file = dir.join("tidegate.toml");
-        let figment = Figment::from(Serialized::defaults(Self::default())).merge(Toml::file(&file)).merge(Env::prefixed("TIDEGATE_").only(&KEYS));
+        let figment =
+            Figment::from(Serialized::defaults(Self::default())).merge(Toml::file(&file)).merge(Env::prefixed("TIDEGATE_").only(&KEYS));
         let settings: Self = figment.extract().with_context(|| format!("settings of {}", file.display()))?;
         settings.check().with_context(|| format!("settings of {}", file.display()))?;
         Ok(settings)

@@ -87,7 +87,8 @@ fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, ev
 
 fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
     let ids = |count: u32| peers.coordinator.alloc_ids(count);
-    let bodies = job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
+    let bodies =
+        job.bodies.iter().map(|(ordinal, tick, payload)| Body { ordinal: *ordinal, tick: *tick, payload: payload.clone() }).collect();
     let (collection, partition) = (job.collection, job.partition);
     let (segment, outcome) = if job.deletes {
         let segment = ids(1)?;

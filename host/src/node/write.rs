@@ -61,7 +61,8 @@ impl Assignments {
                     let (vchannel, partition) = key.strip_prefix(ASSIGNMENT)?.rsplit_once('/')?;
                     Some(((vchannel.to_owned(), partition.parse().ok()?), postcard::from_bytes(&value).ok()?))
                 });
-                let (key, assignment) = parsed.ok_or_else(|| NodeError::Setup(format!("log of {pchannel}: an unreadable segment assignment")))?;
+                let (key, assignment) =
+                    parsed.ok_or_else(|| NodeError::Setup(format!("log of {pchannel}: an unreadable segment assignment")))?;
                 table.insert(key, assignment);
             }
             tables.insert(pchannel.clone(), Mutex::new(table));
@@ -71,7 +72,8 @@ impl Assignments {
 
     /// The lock also orders appends, so that a segment's CreateSegment comes before its inserts and its Flush after them.
     fn lock(&self, pchannel: &str) -> Result<MutexGuard<'_, Table>, NodeError> {
-        let table = self.0.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))?;
+        let table =
+            self.0.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))?;
         Ok(table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -138,7 +140,7 @@ impl Node {
             let gone: Vec<(String, i64)> = table.keys().filter(|(v, _)| *v == shard.vchannel).cloned().collect();
             let changes = gone.iter().map(|(v, p)| (assignment_key(v, *p), None)).collect();
             log.append_with(vec![build::drop_collection(&shard.vchannel, collection.id)], changes)?;
-            gone.iter().for_each(|key| drop(table.remove(key)));
+            table.retain(|key, _| !gone.contains(key));
         }
         self.coordinator.finish_drop(collection.id)?;
         Ok(())
@@ -165,7 +167,14 @@ impl Node {
         })
     }
 
-    fn insert_into_shard(&self, collection: &CollectionInfo, vchannel: &str, partition: i64, columns: &Columns, rows: &[usize]) -> Result<(), NodeError> {
+    fn insert_into_shard(
+        &self,
+        collection: &CollectionInfo,
+        vchannel: &str,
+        partition: i64,
+        columns: &Columns,
+        rows: &[usize],
+    ) -> Result<(), NodeError> {
         let user: Vec<FieldColumn> = columns.fields.iter().filter(|f| f.field_id >= 100).cloned().collect();
         let user = Columns { rows: columns.rows, fields: user };
         let bytes_a_row = (user.memory_bytes() / columns.rows.max(1)).max(1);
@@ -241,7 +250,7 @@ impl Node {
             let changes = open.iter().map(|((v, p), _)| (assignment_key(v, *p), None)).collect();
             let flush_tick = self.coordinator.alloc_ticks(1)?;
             let appended = first(log.append_with(vec![build::manual_flush(&shard.vchannel, collection.id, flush_tick, &ids)], changes)?)?;
-            open.iter().for_each(|(key, _)| drop(table.remove(key)));
+            table.retain(|key, _| !open.iter().any(|(open, _)| open == key));
             segments.extend(ids);
             ticks.insert(shard.vchannel.clone(), appended.tick);
         }
@@ -273,7 +282,11 @@ impl Node {
             for channel in status.channels.iter().filter(|c| shards.iter().any(|s| s.vchannel == c.vchannel)) {
                 let stopped = matches!(status.state.as_str(), "fenced" | "log moved");
                 if channel.standing == "detached" || stopped {
-                    let why = if stopped { format!("its pchannel is {}: {}", status.state, status.reason.unwrap_or_default()) } else { channel.pin.clone() };
+                    let why = if stopped {
+                        format!("its pchannel is {}: {}", status.state, status.reason.unwrap_or_default())
+                    } else {
+                        channel.pin.clone()
+                    };
                     return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why });
                 }
             }

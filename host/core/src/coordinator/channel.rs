@@ -96,7 +96,9 @@ impl Coordinator {
             return Err(CallError::Permanent(format!("tick 2^64-1 as the checkpoint of `{vchannel}` means dropped")));
         }
         match self.checkpoints.get(vchannel) {
-            Some(ChannelCheckpoint::At(stored)) if !is_forward(stored, position) && !is_on(Switch::CheckpointsMoveBack) => return Ok(Some(stored.clone())),
+            Some(ChannelCheckpoint::At(stored)) if !is_forward(stored, position) && !is_on(Switch::CheckpointsMoveBack) => {
+                return Ok(Some(stored.clone()));
+            }
             _ => {}
         }
         let checkpoint = ChannelCheckpoint::At(position.clone());

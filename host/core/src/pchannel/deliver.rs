@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_message::schema::Schema;
 use tidegate_message::rows::{DeleteBody, InsertBody};
+use tidegate_message::schema::Schema;
 use tidegate_message::{Header, Message, MessageId, MessageType};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
@@ -64,7 +64,8 @@ impl Pchannel {
 
     fn dead_letter(&mut self, letter: DeadLetter) {
         self.counters.dead_letters += 1;
-        let text = format!("message {} of channel {:?} at tick {} is set aside: {}", letter.id, letter.vchannel, letter.tick, letter.reason);
+        let text =
+            format!("message {} of channel {:?} at tick {} is set aside: {}", letter.id, letter.vchannel, letter.tick, letter.reason);
         self.out.push(Action::DeadLetter(Box::new(letter)));
         self.out.push(Action::Notice(Weight::Error, text));
     }
@@ -85,16 +86,14 @@ impl Pchannel {
         }
         let detach = rows.is_none() && self.channels.contains_key(&index);
         let text = format!("a control message was set aside: {reason}");
-        self.dead_letter(
-            DeadLetter {
-                id: message.id.clone(),
-                vchannel: message.vchannel.clone(),
-                tick: message.tick,
-                reason,
-                properties: message.properties.clone(),
-                payload: message.payload.clone(),
-            },
-        );
+        self.dead_letter(DeadLetter {
+            id: message.id.clone(),
+            vchannel: message.vchannel.clone(),
+            tick: message.tick,
+            reason,
+            properties: message.properties.clone(),
+            payload: message.payload.clone(),
+        });
         if detach {
             self.detach_and_tell(index, text);
         }
@@ -233,7 +232,10 @@ impl Pchannel {
             Header::Insert { collection, partition, segment, rows, .. } => {
                 let count = u32::try_from(rows).unwrap_or(u32::MAX);
                 let ordinal = self.push(Row { collection, partition, segment, rows: count, bytes, ..row }, None);
-                self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Rows { segment, partition, rows, payload });
+                self.pin(
+                    &Place { channel: index, ordinal, id: &id, position, collection },
+                    Pinned::Rows { segment, partition, rows, payload },
+                );
                 if let Some(s) = self.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&segment)) {
                     s.start.get_or_insert_with(|| position.clone());
                 }
@@ -305,7 +307,10 @@ impl Pchannel {
                 let open: BTreeSet<i64> =
                     account.segments.iter().filter(|(_, s)| s.partition == partition && !s.ended).map(|(&id, _)| id).collect();
                 if !open.is_empty() {
-                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Complete(open)]));
+                    self.pin(
+                        &Place { channel: index, ordinal, id: &id, position, collection },
+                        Pinned::Control(vec![Wait::Complete(open)]),
+                    );
                 }
             }
             Header::CreatePartition { collection, partition } => {

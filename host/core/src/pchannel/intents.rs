@@ -76,12 +76,7 @@ impl Pchannel {
         Ok(())
     }
 
-    fn append_flush(
-        &mut self,
-        ticket: Ticket,
-        channel: ChannelIndex,
-        partition: i64,
-        segment: i64) -> Result<(), String> {
+    fn append_flush(&mut self, ticket: Ticket, channel: ChannelIndex, partition: i64, segment: i64) -> Result<(), String> {
         let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
         account.segments.get(&segment).filter(|s| s.registered && !s.ended).ok_or_else(|| format!("segment {segment} is not growing"))?;
         let collection = account.collection.unwrap_or_default();
@@ -115,13 +110,7 @@ impl Pchannel {
         Ok(())
     }
 
-    fn sync(
-        &mut self,
-        ticket: Ticket,
-        channel: ChannelIndex,
-        segment: i64,
-        up_to: Ordinal,
-        flush: bool) -> Result<(), String> {
+    fn sync(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, up_to: Ordinal, flush: bool) -> Result<(), String> {
         self.delivered(up_to)?;
         let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
         if !account.segments.contains_key(&segment) {
@@ -158,12 +147,7 @@ impl Pchannel {
         Ok(())
     }
 
-    fn sync_deletes(
-        &mut self,
-        ticket: Ticket,
-        channel: ChannelIndex,
-        partition: i64,
-        up_to: Ordinal) -> Result<(), String> {
+    fn sync_deletes(&mut self, ticket: Ticket, channel: ChannelIndex, partition: i64, up_to: Ordinal) -> Result<(), String> {
         self.delivered(up_to)?;
         let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
         let deletes = account.deletes.get_mut(&partition).ok_or_else(|| format!("no deletes are staged for partition {partition}"))?;
@@ -172,12 +156,7 @@ impl Pchannel {
         Ok(())
     }
 
-    fn drop_segment(
-        &mut self,
-        ticket: Ticket,
-        channel: ChannelIndex,
-        segment: i64,
-        at: Ordinal) -> Result<(), String> {
+    fn drop_segment(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal) -> Result<(), String> {
         self.delivered(at)?;
         let handed = self.handed;
         let fallback = self.position_of(at);

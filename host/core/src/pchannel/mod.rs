@@ -498,7 +498,10 @@ impl Pchannel {
         }
         if output.report.phase == GuestPhase::LogMoved && self.phase == Phase::Working {
             self.phase = Phase::LogMoved;
-            self.out.push(Action::Notice(Weight::Info, format!("pchannel {}: the log moved, everything in it is durable", self.caller.pchannel)));
+            self.out.push(Action::Notice(
+                Weight::Info,
+                format!("pchannel {}: the log moved, everything in it is durable", self.caller.pchannel),
+            ));
             self.out.push(Action::CloseScan);
         }
     }
@@ -508,11 +511,11 @@ impl Pchannel {
         self.counters.faults += 1;
         let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
         match self.journal.replay() {
-            Some((resume, replay)) if !self.retried => {
+            Some(replay) if !self.retried => {
                 self.retried = true;
                 self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
                 self.instance = Instance::Building;
-                self.out.push(Action::Build { resume, replay });
+                self.out.push(Action::Build { resume: replay.base, replay: replay.turns });
             }
             _ => self.lose_instance(fault),
         }
@@ -562,7 +565,15 @@ impl Pchannel {
         self.writing_bytes = 0;
     }
 
-    fn complete(&mut self, ticket: Ticket, kind: IntentKind, channel: ChannelIndex, segment: i64, up_to: Ordinal, outcome: Result<Answer, Refusal>) {
+    fn complete(
+        &mut self,
+        ticket: Ticket,
+        kind: IntentKind,
+        channel: ChannelIndex,
+        segment: i64,
+        up_to: Ordinal,
+        outcome: Result<Answer, Refusal>,
+    ) {
         self.completions.push(Completion { ticket, kind, channel, segment, up_to, outcome });
     }
 

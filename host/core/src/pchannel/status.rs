@@ -97,7 +97,11 @@ impl Pchannel {
 
     /// Whether nothing waits: no message, no call, no completion.
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Working && self.ready.is_empty() && self.completions.is_empty() && self.calls.is_empty() && self.instance == Instance::Ready
+        self.phase == Phase::Working
+            && self.ready.is_empty()
+            && self.completions.is_empty()
+            && self.calls.is_empty()
+            && self.instance == Instance::Ready
     }
 
     /// Iterates over the host's accounts of the channels.
@@ -165,7 +169,9 @@ fn describe_pin(account: &ChannelAccount) -> String {
     match &account.standing {
         Standing::Detached { reason, since, held } => {
             let ms = since >> 18;
-            format!("detached since event time {ms} ms, the consume checkpoint is held at message {held}: {reason}. Mend the cause and restart the node")
+            format!(
+                "detached since event time {ms} ms, the consume checkpoint is held at message {held}: {reason}. Mend the cause and restart the node"
+            )
         }
         Standing::Dropped => "the channel is dropped".to_owned(),
         Standing::NotFound => "the coordinator does not know the channel".to_owned(),

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
 use crate::account::{Job, Pinned, Standing, Target, Wait};
-use crate::calls::{Binlog, Call, CallError, FieldBinlogs, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState};
+use crate::calls::{
+    Binlog, Call, CallError, FieldBinlogs, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState,
+};
 use crate::ledger::End;
 use crate::retry::{CallId, InFlight};
 use crate::switches::{Switch, is_on};
 use crate::turn::{
-    Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, IntentKind, Ordinal, RecoveredChannel, RecoveredSegment, Refusal, RefusalKind, SegmentStanding,
-    Ticket,
+    Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, IntentKind, Ordinal, RecoveredChannel, RecoveredSegment, Refusal, RefusalKind,
+    SegmentStanding, Ticket,
 };
 
 /// Work in flight and what it is for.
@@ -24,21 +26,71 @@ pub(super) struct Task {
 
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    VChannels { ticket: Ticket },
-    Recovery { ticket: Ticket, channel: ChannelIndex },
-    AppendFlush { ticket: Ticket, channel: ChannelIndex, segment: i64 },
-    LoadConsume { ticket: Ticket, channels: Vec<ChannelIndex> },
-    OpenScan { ticket: Ticket },
-    Alloc { ticket: Ticket, channel: ChannelIndex, at: Ordinal, segment: i64 },
-    Schema { channel: ChannelIndex, at: Ordinal },
-    Write { channel: ChannelIndex, target: Target, bytes: usize },
-    Save { channel: ChannelIndex, target: Target, written: Written },
+    VChannels {
+        ticket: Ticket,
+    },
+    Recovery {
+        ticket: Ticket,
+        channel: ChannelIndex,
+    },
+    AppendFlush {
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+    },
+    LoadConsume {
+        ticket: Ticket,
+        channels: Vec<ChannelIndex>,
+    },
+    OpenScan {
+        ticket: Ticket,
+    },
+    Alloc {
+        ticket: Ticket,
+        channel: ChannelIndex,
+        at: Ordinal,
+        segment: i64,
+    },
+    Schema {
+        channel: ChannelIndex,
+        at: Ordinal,
+    },
+    Write {
+        channel: ChannelIndex,
+        target: Target,
+        bytes: usize,
+    },
+    Save {
+        channel: ChannelIndex,
+        target: Target,
+        written: Written,
+    },
     /// The peer kept what it had: what does it have?
-    Confirm { channel: ChannelIndex, target: Target, written: Written },
-    DropSegment { ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal },
-    DropChannel { ticket: Ticket, channel: ChannelIndex, at: Ordinal },
-    Report { ticket: Ticket, entries: Vec<(ChannelIndex, Ordinal, Position)> },
-    SaveConsume { ticket: Ticket, at: Ordinal, position: Position },
+    Confirm {
+        channel: ChannelIndex,
+        target: Target,
+        written: Written,
+    },
+    DropSegment {
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+        at: Ordinal,
+    },
+    DropChannel {
+        ticket: Ticket,
+        channel: ChannelIndex,
+        at: Ordinal,
+    },
+    Report {
+        ticket: Ticket,
+        entries: Vec<(ChannelIndex, Ordinal, Position)>,
+    },
+    SaveConsume {
+        ticket: Ticket,
+        at: Ordinal,
+        position: Position,
+    },
 }
 
 impl Purpose {
@@ -54,7 +106,9 @@ impl Purpose {
             | Self::Confirm { channel, .. }
             | Self::DropSegment { channel, .. }
             | Self::DropChannel { channel, .. } => Some(*channel),
-            Self::VChannels { .. } | Self::LoadConsume { .. } | Self::OpenScan { .. } | Self::Report { .. } | Self::SaveConsume { .. } => None,
+            Self::VChannels { .. } | Self::LoadConsume { .. } | Self::OpenScan { .. } | Self::Report { .. } | Self::SaveConsume { .. } => {
+                None
+            }
         }
     }
 }
@@ -108,7 +162,9 @@ impl Pchannel {
     fn tolerates(&self, call: &InFlight<Task>) -> bool {
         match call.what.purpose {
             Purpose::Recovery { .. } => call.failures < self.limits.not_found_tolerance,
-            Purpose::Save { ref written, .. } => written.rows > 0 && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance),
+            Purpose::Save { ref written, .. } => {
+                written.rows > 0 && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+            }
             _ => false,
         }
     }
@@ -130,7 +186,9 @@ impl Pchannel {
                 let outcome = result.map(|_| Answer::Nothing).map_err(refusal);
                 self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, outcome);
             }
-            (Purpose::LoadConsume { ticket, channels }, Ok(Outcome::Reply(Reply::Consume(stored)))) => self.open_scan(ticket, &channels, stored),
+            (Purpose::LoadConsume { ticket, channels }, Ok(Outcome::Reply(Reply::Consume(stored)))) => {
+                self.open_scan(ticket, &channels, stored)
+            }
             (Purpose::OpenScan { ticket }, Ok(_)) => {
                 self.phase = Phase::Working;
                 self.complete(ticket, IntentKind::Open, EVERY_CHANNEL, 0, 0, Ok(Answer::Nothing));
@@ -165,7 +223,9 @@ impl Pchannel {
             (Purpose::Confirm { channel, target, .. }, Err(error)) => self.end_job(channel, target, Err(refusal(error))),
             (Purpose::DropSegment { ticket, channel, segment, at }, result) => self.segment_dropped(ticket, channel, segment, at, result),
             (Purpose::DropChannel { ticket, channel, at }, result) => self.channel_dropped(ticket, channel, at, result),
-            (Purpose::Report { ticket, entries }, Ok(Outcome::Reply(Reply::Checkpoints(stored)))) => self.reported(ticket, &entries, &stored),
+            (Purpose::Report { ticket, entries }, Ok(Outcome::Reply(Reply::Checkpoints(stored)))) => {
+                self.reported(ticket, &entries, &stored)
+            }
             (Purpose::Report { ticket, mut entries }, Err(_)) if entries.len() > 1 => {
                 // A batch with a bad entry is split until that entry stands alone.
                 let rest = entries.split_off(entries.len() / 2);
@@ -247,12 +307,7 @@ impl Pchannel {
             }
         }
         account.settle_controls(|w| *w == Wait::Standing);
-        let recovered = RecoveredChannel {
-            collection: info.collection,
-            seek_tick: info.seek.map_or(0, |p| p.tick),
-            segments,
-            hazard,
-        };
+        let recovered = RecoveredChannel { collection: info.collection, seek_tick: info.seek.map_or(0, |p| p.tick), segments, hazard };
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Ok(Answer::Recovered(recovered)));
     }
 
@@ -286,7 +341,8 @@ impl Pchannel {
     /// The scan starts at the smaller of the stored consume checkpoint and the channels' seek positions; without channels at the stored
     /// one; without either at the earliest record.
     fn open_scan(&mut self, ticket: Ticket, channels: &[ChannelIndex], stored: Option<Position>) {
-        let left_out: Vec<ChannelIndex> = self.channels.values().filter(|c| c.is_served() && !channels.contains(&c.index)).map(|c| c.index).collect();
+        let left_out: Vec<ChannelIndex> =
+            self.channels.values().filter(|c| c.is_served() && !channels.contains(&c.index)).map(|c| c.index).collect();
         for index in left_out {
             self.detach_and_tell(index, "the component left it out of the scan".to_owned());
         }
@@ -361,6 +417,10 @@ impl Pchannel {
         };
         if bodies.is_empty() && (earlier_statistics.is_empty() || !flush) {
             let written = Written { segment: id, files: Default::default(), rows: 0 };
+            // One that recovery did not list is complete already, or nobody's: the coordinator is asked, not told.
+            if segment.is_some_and(|s| !s.registered) {
+                return self.begin(Purpose::Confirm { channel, target, written }, Work::Call(Call::Segment { segment: id }));
+            }
             return self.save(channel, target, written);
         }
         let Some(schema) = account.schema_at(tick).cloned() else {
@@ -373,7 +433,15 @@ impl Pchannel {
         };
         if is_on(Switch::SaveBeforeWrite) {
             let rows = bodies.len() as u64;
-            let early = Binlog { path: format!("insert_log/{}/{partition}/{id}/0/{tick}", account.collection.unwrap_or_default()), log_id: 1, entries: 1, tick_from: tick, tick_to: tick, log_size: 1, memory_size: 1 };
+            let early = Binlog {
+                path: format!("insert_log/{}/{partition}/{id}/0/{tick}", account.collection.unwrap_or_default()),
+                log_id: 1,
+                entries: 1,
+                tick_from: tick,
+                tick_to: tick,
+                log_size: 1,
+                memory_size: 1,
+            };
             let files = SegmentFiles { insert: vec![FieldBinlogs { field: 0, binlogs: vec![early] }], ..SegmentFiles::default() };
             return self.save(channel, target, Written { segment: id, files, rows });
         }
@@ -497,7 +565,9 @@ impl Pchannel {
                 let segment = written.segment;
                 self.begin(Purpose::Confirm { channel, target, written }, Work::Call(Call::Segment { segment }));
             }
-            Ok(other) => self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}")))),
+            Ok(other) => {
+                self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}"))))
+            }
             Err(CallError::NotFound(why)) => {
                 self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
                 if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
