@@ -7,7 +7,7 @@
 //! | [`engine`], `border` | components and what crosses to them |
 //! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
 //! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
-//! | [`bench`] | what it costs, measured here |
+//! | [`mod@bench`] | what it costs, measured here |
 
 pub mod admin;
 pub mod bench;

@@ -440,6 +440,7 @@ impl Harness {
             Action::CloseScan => self.scan = None,
             Action::DeadLetter(letter) => self.dead_letters.push(*letter),
             Action::Truncate(up_to) => self.truncated.push(up_to),
+            Action::Broadcast { .. } => {}
             Action::Notice(_, text) => self.notices.push(text),
         }
         None

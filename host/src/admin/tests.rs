@@ -67,5 +67,10 @@ fn a_node_with_a_long_path_and_a_stale_socket_answers_and_refuses_in_words() {
 
     socket.stop();
     assert!(connect(&dir).is_none());
-    assert!(Arc::try_unwrap(node).is_ok(), "a stopped socket keeps no node");
+    // The last connection's thread may be about to end.
+    let freed = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        Arc::strong_count(&node) == 1
+    });
+    assert!(freed, "a stopped socket keeps no node");
 }

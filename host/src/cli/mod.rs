@@ -1,5 +1,5 @@
 //! The command line. A command opens the directory itself, or asks the process that holds it through its socket; what it does is the same
-//! [`Request`] in both cases.
+//! `Request` in both cases.
 //!
 //! ```text
 //! arguments ─► Request ─► Node, here        ─┐

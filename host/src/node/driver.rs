@@ -187,6 +187,8 @@ impl Running {
                     tracing::warn!(pchannel = self.config.pchannel, "the log was not truncated: {error}");
                 }
             }
+            // No part of this node coordinates broadcasts: see `Action::Broadcast`.
+            Action::Broadcast { vchannel, tick, .. } => tracing::debug!(vchannel, tick, "a broadcast message was delivered"),
             Action::Notice(weight, text) => match weight {
                 Weight::Info => tracing::info!("{text}"),
                 Weight::Warn => tracing::warn!("{text}"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_message::rows::{DeleteBody, InsertBody};
 use tidegate_message::schema::Schema;
-use tidegate_message::{Header, Message, MessageId, MessageType};
+use tidegate_message::{Header, Message, MessageId, MessageType, properties};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
 use crate::account::{Pin, Pinned, Standing, Wait};
@@ -156,6 +156,10 @@ impl Pchannel {
         flags |= if on_control_channel { flag::CONTROL_CHANNEL } else { 0 };
         flags |= if group_end { flag::GROUP_END } else { 0 };
         self.tick = message.tick;
+        if let Some(header) = message.properties.get(properties::BROADCAST) {
+            let (vchannel, header) = (message.vchannel.clone(), header.clone());
+            self.out.push(Action::Broadcast { vchannel, tick: message.tick, header });
+        }
         let index = if every { EVERY_CHANNEL } else { self.intern(&message.vchannel) };
         let ordinal = self.next_ordinal;
         if !every {

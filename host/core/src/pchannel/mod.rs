@@ -112,6 +112,16 @@ pub enum Action {
     DeadLetter(Box<DeadLetter>),
     /// Records before this id are needed no more.
     Truncate(MessageId),
+    /// A part of a broadcast was delivered on a channel. Whoever coordinates broadcasts is to hear of it: that part of a streaming node is
+    /// not ours, this is where it attaches.
+    Broadcast {
+        /// The channel, empty for all.
+        vchannel: String,
+        /// The message's tick.
+        tick: u64,
+        /// Its broadcast header: Milvus' `BroadcastHeader`, in base64.
+        header: String,
+    },
     /// Tell the operator.
     Notice(Weight, String),
 }

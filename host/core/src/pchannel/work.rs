@@ -569,23 +569,29 @@ impl Pchannel {
                 self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}"))))
             }
             Err(CallError::NotFound(why)) => {
-                self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
-                if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
-                    account.segment_unknown(id);
-                }
+                self.unknown(channel, target, &written, why);
             }
             Err(error) => self.end_job(channel, target, Err(refusal(error))),
         }
     }
 
+    /// The coordinator does not know the segment of a sync.
+    fn unknown(&mut self, channel: ChannelIndex, target: Target, written: &Written, why: String) {
+        self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
+        if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
+            account.segment_unknown(id);
+        }
+    }
+
     fn confirm(&mut self, channel: ChannelIndex, target: Target, written: Written, stored: Option<SegmentInfo>) {
         let Some(stored) = stored else {
-            return self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, format!("segment {} is gone", written.segment))));
+            return self.unknown(channel, target, &written, format!("segment {} is not known", written.segment));
         };
         let flush = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|j| j.flush)).unwrap_or_default();
         let has_files = written.files.iter().all(|f| stored.files.iter().any(|s| s.path == f.path));
         let complete = !flush || stored.state != SegmentState::Growing;
-        if stored.state == SegmentState::Dropped {
+        // Without rows, a segment that is dropped is as complete as one that is flushed.
+        if stored.state == SegmentState::Dropped && written.rows > 0 {
             if let (Target::Segment(id), Some(account)) = (target, self.channels.get_mut(&channel)) {
                 account.segments.entry(id).or_default().dropped = true;
             }
