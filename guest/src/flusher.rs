@@ -292,7 +292,8 @@ impl Flusher {
 
     /// Takes a channel that is gone out of every table that time or checkpoints walk. Its timers expire by themselves.
     fn forget(&mut self, index: ChannelIndex) {
-        self.state.stored.retain(|&(_, c)| c != index);
+        let stored = self.state.channels.get(&index).map_or(0, |c| c.stored);
+        self.state.stored.remove(&(stored, index));
         self.state.reports.remove(&index);
         self.state.flush_waits.remove(&index);
     }

@@ -1,6 +1,10 @@
 //! When a batch ends. FL-3: batches end where the rows say, so that a replay cuts the same; only pressure cuts elsewhere, and is counted.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::buffer::Batch;
+use crate::channel::Channel;
 use crate::contract::*;
 use crate::flusher::{Flusher, Timer};
 
@@ -84,7 +88,6 @@ impl Flusher {
                 _ => {}
             }
         }
-        self.report_flushed();
     }
 
     /// Whether the batch that a timer was set for is still open.
@@ -109,25 +112,34 @@ impl Flusher {
         }
     }
 
-    /// Memory pressure: of the channels with the most bytes, the oldest batches end until enough was asked for.
+    /// Memory pressure: of the channels with the most bytes, the oldest batches end until enough was asked for. Every channel is looked at
+    /// once, however many batches end.
     pub(crate) fn relieve(&mut self, host: &mut impl Host, pressure: u64) {
+        if pressure == 0 {
+            return;
+        }
+        let attached = self.state.channels.values().filter(|c| c.is_attached());
+        let mut largest: BinaryHeap<(u64, Reverse<ChannelIndex>)> = attached.map(|c| (c.open_bytes(), Reverse(c.index))).collect();
         let mut wanted = pressure;
-        while wanted > 0 {
-            let largest =
-                self.state.channels.values().filter(|c| c.is_attached()).max_by_key(|c| (c.open_bytes(), std::cmp::Reverse(c.index)));
-            let Some(channel) = largest.filter(|c| c.open_bytes() > 0) else { break };
-            let growing = channel.segments.iter().filter(|(_, s)| s.state != SegmentState::Dropped);
-            let segments = growing.filter_map(|(&id, s)| Some((*s.buffer.open()?, Timer::Segment(id))));
-            let deletes = channel.deletes.iter().filter_map(|(&id, b)| Some((*b.open()?, Timer::Deletes(id))));
-            let Some((batch, what)) = segments.chain(deletes).min_by_key(|(b, _)| b.first) else { break };
-            let index = channel.index;
-            let fields = [("channel", channel.name.clone()), ("what", format!("{what:?}")), ("bytes", batch.bytes.to_string())];
-            host.log(Level::Debug, "pressure ends a batch", &fields);
+        while wanted > 0
+            && let Some((bytes, Reverse(index))) = largest.pop()
+            && bytes > 0
+        {
+            let Some((batch, what)) = self.state.channels.get(&index).and_then(oldest_batch) else { continue };
+            host.log(Level::Debug, "pressure ends a batch", &[("what", format!("{what:?}")), ("bytes", batch.bytes.to_string())]);
             self.cut(host, index, what);
             self.state.counts.pressure_cuts += 1;
             wanted = wanted.saturating_sub(batch.bytes);
+            largest.push((bytes.saturating_sub(batch.bytes), Reverse(index)));
         }
     }
+}
+
+fn oldest_batch(channel: &Channel) -> Option<(Batch, Timer)> {
+    let growing = channel.segments.iter().filter(|(_, s)| s.state != SegmentState::Dropped);
+    let segments = growing.filter_map(|(&id, s)| Some((*s.buffer.open()?, Timer::Segment(id))));
+    let deletes = channel.deletes.iter().filter_map(|(&id, b)| Some((*b.open()?, Timer::Deletes(id))));
+    segments.chain(deletes).min_by_key(|(b, _)| b.first)
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ fn bad_input_gets_a_sentence_and_writes_nothing() {
     fs::write(path("foreign/precious"), "mine").unwrap();
     refused(&["collection", "create", "--dir", &path("foreign"), "--schema", &definition], "not a node");
     run_json(&["collection", "create", "--dir", &dir, "--schema", &definition, "--json"]);
-    refused(&["collection", "create", "--dir", &dir, "--schema", &definition], "taken");
+    refused(&["collection", "create", "--dir", &dir, "--schema", &definition], "already");
     // A vector of another width, and a file without a column.
     let mut wide = schema("things");
     wide.fields[2].dim = 5;
@@ -136,7 +136,7 @@ fn bad_input_gets_a_sentence_and_writes_nothing() {
     refused(&["ingest", "--dir", &dir, "--collection", "thongs", "--file", &file], "thongs");
     let log = path("log");
     fs::write(&log, [0xbc, 0xfa, 0xff, 0x00, 1, 2, 3]).unwrap();
-    refused(&["binlog", &log], "offset");
+    refused(&["binlog", &log], "at byte");
 }
 
 /// All types of this version, with names and sizes of nobody's code.

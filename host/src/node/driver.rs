@@ -44,7 +44,7 @@ impl Driver {
         let term = peers.log.term();
         let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
         let limits = Limits {
-            bytes_max: settings.budget_bytes / settings.pchannels as usize,
+            bytes_max: settings.share_bytes(),
             page_max: settings.page_max as usize,
             // The embedded coordinator is the authority: what it does not know does not exist.
             not_found_tolerance: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tidegate_core::calls::{Level, SegmentInfo, SegmentState};
+use tidegate_core::calls::{FieldBinlogs, Level, SegmentFiles, SegmentInfo, SegmentState};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_message::columns::{Columns, PrimaryKey, TIMESTAMP_FIELD, Values};
 
@@ -13,7 +13,7 @@ use crate::storage::{read_deltas, read_segment};
 const EVERY_PARTITION: i64 = -1;
 
 impl Node {
-    /// Reads the rows that the coordinator has files of, one call a segment. A delete removes rows with a smaller tick of its partition.
+    /// Reads the rows that the coordinator has files of, one call a batch. A delete removes rows with a smaller tick of its partition.
     ///
     /// # Errors
     /// A file is missing or damaged, or `each` fails.
@@ -33,16 +33,35 @@ impl Node {
         }
         let primary = collection.schema.primary().map_or(0, |f| f.id);
         for s in &rows {
-            let columns = read_segment(&self.chunks, &s.files, &collection.schema)?;
             let of_partition = deletes.get(&(s.vchannel.clone(), s.partition));
             let of_all = deletes.get(&(s.vchannel.clone(), EVERY_PARTITION));
             let deleted_at =
                 |key: &PrimaryKey| of_partition.and_then(|d| d.get(key)).max(of_all.and_then(|d| d.get(key))).copied().unwrap_or_default();
-            let keep = kept(&columns, primary, &deleted_at);
-            each(if keep.len() == columns.rows { columns } else { columns.select(&keep) })?;
+            for files in syncs(&s.files) {
+                let columns = read_segment(&self.chunks, &files, &collection.schema)?;
+                let keep = kept(&columns, primary, &deleted_at);
+                each(if keep.len() == columns.rows { columns } else { columns.select(&keep) })?;
+            }
         }
         Ok(())
     }
+}
+
+/// The insert logs of a segment, one sync's at a time: a batch is in memory, not the segment. By log id, the files at the same place
+/// of every field belong together.
+fn syncs(files: &SegmentFiles) -> Vec<SegmentFiles> {
+    let mut syncs: Vec<SegmentFiles> = Vec::new();
+    for field in &files.insert {
+        let mut binlogs = field.binlogs.clone();
+        binlogs.sort_by_key(|b| b.log_id);
+        for (at, binlog) in binlogs.into_iter().enumerate() {
+            if syncs.len() <= at {
+                syncs.push(SegmentFiles::default());
+            }
+            syncs[at].insert.push(FieldBinlogs { field: field.field, binlogs: vec![binlog] });
+        }
+    }
+    syncs
 }
 
 fn kept(columns: &Columns, primary: i64, deleted_at: &dyn Fn(&PrimaryKey) -> u64) -> Vec<usize> {

@@ -37,7 +37,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Bytes of one insert message; larger inserts are split.
     pub message_bytes: usize,
-    /// Threads that write segment files, a pchannel.
+    /// Threads that write segment files, a pchannel: each holds a batch's columns and one encoded file beside the budget's messages.
     pub writers: usize,
     /// Where metrics, health and status are served, if anywhere; loopback only.
     pub http: Option<SocketAddr>,
@@ -57,7 +57,7 @@ impl Default for Settings {
             page_max: 256,
             segment_bytes: 128 << 20,
             message_bytes: 2 << 20,
-            writers: 2,
+            writers: 1,
             http: None,
         }
     }
@@ -93,12 +93,19 @@ impl Settings {
         (0..self.pchannels).map(|n| format!("tidegate-dml_{n}")).collect()
     }
 
+    /// Bytes that one pchannel may hold.
+    pub(super) fn share_bytes(&self) -> usize {
+        self.budget_bytes / self.pchannels as usize
+    }
+
     pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
+        // ME-1: a batch is at most a quarter of the share, so that one can be written while the next ones fill.
+        let batch_bytes_max = self.share_bytes() as u64 / 4;
         GuestConfig {
             pchannel: pchannel.to_owned(),
             term,
-            insert_bytes_max: self.insert_buffer_bytes,
-            delete_bytes_max: self.delete_buffer_bytes,
+            insert_bytes_max: self.insert_buffer_bytes.min(batch_bytes_max),
+            delete_bytes_max: self.delete_buffer_bytes.min(batch_bytes_max),
             sync_period_ms: self.sync_period_s.saturating_mul(1_000),
             report_period_ms: self.report_period_s.saturating_mul(1_000),
             reports_max: self.reports_max,

@@ -18,6 +18,8 @@ use tidegate_message::schema::{Field, Schema};
 
 use super::TableError;
 
+/// Encoded bytes at which a row group ends: they are held in memory until then.
+const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Rows of a Parquet row group at most: bounds what the writer holds in memory.
 const ROW_GROUP_ROWS: usize = 64 << 10;
 
@@ -67,6 +69,9 @@ impl RowsOut {
         }
         let batch = to_batch(&self.schema, &self.columns, rows).map_err(|problem| self.unwritable(&problem))?;
         self.writer.write(&batch).map_err(|e| self.unwritable(&e))?;
+        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            self.writer.flush().map_err(|e| self.unwritable(&e))?;
+        }
         self.rows += rows.rows as u64;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Calls and writes: what their ends mean for pins, accounts and completions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
@@ -333,7 +334,8 @@ impl Pchannel {
             }
         }
         if matches!(error, CallError::Dropped(_) | CallError::NotFound(_)) {
-            self.stored.retain(|&(_, c)| c != channel);
+            let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
+            self.stored.remove(&(stored, channel));
         }
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(refusal(error)));
     }
@@ -341,8 +343,9 @@ impl Pchannel {
     /// The scan starts at the smaller of the stored consume checkpoint and the channels' seek positions; without channels at the stored
     /// one; without either at the earliest record.
     fn open_scan(&mut self, ticket: Ticket, channels: &[ChannelIndex], stored: Option<Position>) {
+        let listed: BTreeSet<ChannelIndex> = channels.iter().copied().collect();
         let left_out: Vec<ChannelIndex> =
-            self.channels.values().filter(|c| c.is_served() && !channels.contains(&c.index)).map(|c| c.index).collect();
+            self.channels.values().filter(|c| c.is_served() && !listed.contains(&c.index)).map(|c| c.index).collect();
         for index in left_out {
             self.detach_and_tell(index, "the component left it out of the scan".to_owned());
         }
