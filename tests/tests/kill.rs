@@ -246,7 +246,7 @@ fn rows_of_a_foreign_schema_come_back_equal_within_the_budget() {
     let written = peak_bytes(node.0.id());
     run_json(&["scan", "--dir", &dir, "--collection", "odd_things", "--out", &path("back.parquet"), "--json"]);
     let peak = peak_bytes(node.0.id());
-    println!("{count} rows, {} MB of vectors: peak {} MB, {} MB with the scan", count * 384 * 4 >> 20, written >> 20, peak >> 20);
+    println!("{count} rows, {} MB of vectors: peak {} MB, {} MB with the scan", (count * 384 * 4) >> 20, written >> 20, peak >> 20);
     let mut missing: BTreeMap<String, i64> = (0..count).filter(|n| !deleted.contains(n)).map(|n| (key_of(n), n)).collect();
     for columns in RowsFile::open(Path::new(&path("back.parquet")), &schema).unwrap().read(0, 1_000).unwrap() {
         let columns = columns.unwrap();
