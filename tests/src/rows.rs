@@ -3,17 +3,12 @@
 use tidegate_message::columns::{Columns, DataType, Values};
 use tidegate_message::schema::{Field, Schema};
 
-/// A field of a type.
-pub fn field(id: i64, name: &str, data_type: DataType) -> Field {
-    Field { id, name: name.into(), data_type, is_primary: false, auto_id: false, is_dynamic: false, dim: 0, max_length: 0 }
-}
-
 /// A collection of an Int64 key, a text and a vector of four floats.
 pub fn schema(name: &str) -> Schema {
     let fields = vec![
-        Field { is_primary: true, ..field(100, "id", DataType::Int64) },
-        Field { max_length: 64, ..field(101, "text", DataType::VarChar) },
-        Field { dim: 4, ..field(102, "vector", DataType::FloatVector) },
+        Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) },
+        Field { max_length: 64, ..Field::new(101, "text", DataType::VarChar) },
+        Field { dim: 4, ..Field::new(102, "vector", DataType::FloatVector) },
     ];
     Schema { name: name.into(), fields, enable_dynamic_field: false, version: 0 }
 }

@@ -9,7 +9,7 @@ use tidegate_message::build;
 use tidegate_message::columns::{DataType, PrimaryKey};
 use tidegate_message::{CreateSegment, Outgoing, TxnContext, properties};
 use tidegate_tests::harness::{Harness, PCHANNEL, Verdict, config};
-use tidegate_tests::rows::{field, schema};
+use tidegate_tests::rows::{schema};
 
 /// A harness that runs, with one collection of one shard.
 fn started() -> (Harness, CollectionInfo, String) {
@@ -329,7 +329,7 @@ fn a_truncation_seals_the_segments_it_names_and_makes_the_others_durable() {
 fn a_schema_change_seals_its_segments_and_later_rows_have_the_new_schema() {
     let (mut h, c, v) = started();
     let mut newer = c.clone();
-    newer.schema.fields.push(field(103, "age", DataType::Int64));
+    newer.schema.fields.push(Field::new(103, "age", DataType::Int64));
     newer.schema.version = 1;
     let before = h.create_segment(&c, 0);
     h.append_insert(&c, 0, before, 0..10);

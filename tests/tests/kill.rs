@@ -11,7 +11,7 @@ use tidegate::tables::{RowsFile, RowsOut};
 use tidegate_message::columns::{Columns, DataType, Values};
 use tidegate_message::schema::{Field, Schema};
 use tidegate_tests::process::{Ended, binary, node, peak_bytes, run, run_json};
-use tidegate_tests::rows::{field, keys, rows, schema};
+use tidegate_tests::rows::{keys, rows, schema};
 
 const SCHEMA: &str = r#"{"name": "things", "fields": [
     {"name": "id", "dtype": "INT64", "is_primary": true},
@@ -142,16 +142,16 @@ fn bad_input_gets_a_sentence_and_writes_nothing() {
 /// All types of this version, with names and sizes of nobody's code.
 fn odd_schema() -> Schema {
     let fields = vec![
-        Field { is_primary: true, max_length: 200, ..field(100, "clef", DataType::VarChar) },
-        Field { dim: 384, ..field(101, "embedding", DataType::FloatVector) },
-        field(102, "flag", DataType::Bool),
-        field(103, "tiny", DataType::Int8),
-        field(104, "small", DataType::Int16),
-        field(105, "medium", DataType::Int32),
-        field(106, "large", DataType::Int64),
-        field(107, "single", DataType::Float),
-        field(108, "double", DataType::Double),
-        field(109, "attributes", DataType::Json),
+        Field { is_primary: true, max_length: 200, ..Field::new(100, "clef", DataType::VarChar) },
+        Field { dim: 384, ..Field::new(101, "embedding", DataType::FloatVector) },
+        Field::new(102, "flag", DataType::Bool),
+        Field::new(103, "tiny", DataType::Int8),
+        Field::new(104, "small", DataType::Int16),
+        Field::new(105, "medium", DataType::Int32),
+        Field::new(106, "large", DataType::Int64),
+        Field::new(107, "single", DataType::Float),
+        Field::new(108, "double", DataType::Double),
+        Field::new(109, "attributes", DataType::Json),
     ];
     Schema { name: "odd_things".into(), fields, enable_dynamic_field: false, version: 0 }
 }

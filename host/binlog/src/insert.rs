@@ -62,7 +62,7 @@ mod tests {
 
     fn int64(field_id: i64, rows: i64) -> FieldColumn {
         let values = Values::Int64((0..rows).collect());
-        FieldColumn { field_id, name: "x".to_owned(), data_type: DataType::Int64, is_primary: field_id == 100, values }
+        FieldColumn { field_id, name: "x".to_owned(), data_type: DataType::Int64, is_primary: field_id == 100, valid: None, values }
     }
 
     #[test]

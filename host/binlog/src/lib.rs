@@ -19,7 +19,7 @@
 //!
 //! let key = SegmentKey { collection: 1, partition: 2, segment: 3 };
 //! let values = Values::Int64(vec![7, 8, 9]);
-//! let column = FieldColumn { field_id: 100, name: "id".into(), data_type: DataType::Int64, is_primary: true, values };
+//! let column = FieldColumn { field_id: 100, name: "id".into(), data_type: DataType::Int64, is_primary: true, valid: None, values };
 //! let file = write_insert_log(&key, &column, 1000, 2000)?;
 //!
 //! let Binlog::Insert(log) = read(&file)? else { panic!("an insert log") };

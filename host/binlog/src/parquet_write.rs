@@ -65,12 +65,16 @@ fn column_schema(column: &FieldColumn) -> Result<Schema, ParquetError> {
         DataType::Int8 => (Physical::INT32, integer(8)),
         DataType::Int16 => (Physical::INT32, integer(16)),
         DataType::Int32 => (Physical::INT32, None),
-        DataType::Int64 => (Physical::INT64, None),
+        DataType::Int64 | DataType::Timestamptz => (Physical::INT64, None),
         DataType::Float => (Physical::FLOAT, None),
         DataType::Double => (Physical::DOUBLE, None),
-        DataType::VarChar => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-        DataType::Json => (Physical::BYTE_ARRAY, None),
-        DataType::FloatVector => (Physical::FIXED_LEN_BYTE_ARRAY, None),
+        DataType::String | DataType::VarChar | DataType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+        DataType::Array | DataType::Json | DataType::Geometry | DataType::SparseFloatVector => (Physical::BYTE_ARRAY, None),
+        DataType::BinaryVector
+        | DataType::FloatVector
+        | DataType::Float16Vector
+        | DataType::BFloat16Vector
+        | DataType::Int8Vector => (Physical::FIXED_LEN_BYTE_ARRAY, None),
     };
     let width = match &column.values {
         Values::Fixed { width, .. } => i32::try_from(*width)?,

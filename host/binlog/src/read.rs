@@ -98,7 +98,7 @@ pub(crate) fn read_insert(bytes: &[u8], envelope: &Envelope) -> Result<FieldColu
         return Err(ReadError::unsupported(at, "an insert log with two columns"));
     };
     let values = narrow(column.values, data_type).map_err(|problem| ReadError::damaged(at, problem))?;
-    Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, values })
+    Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, valid: None, values })
 }
 
 /// Gives values as Parquet stores them the type that the descriptor names.
@@ -117,7 +117,7 @@ fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
         | (DataType::Json, v @ Values::Bytes { .. }) => Ok(v),
         (DataType::VarChar, Values::Bytes { ends, bytes }) => {
             let column =
-                FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, values: Values::Bytes { ends, bytes } };
+                FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, valid: None, values: Values::Bytes { ends, bytes } };
             crate::columns::row_count(&column).map_err(|e| e.to_string())?;
             Ok(column.values)
         }

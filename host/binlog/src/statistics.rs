@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn keys(values: Values, data_type: DataType) -> FieldColumn {
-        FieldColumn { field_id: 100, name: "id".to_owned(), data_type, is_primary: true, values }
+        FieldColumn { field_id: 100, name: "id".to_owned(), data_type, is_primary: true, valid: None, values }
     }
 
     fn text(keys_of_batch: &[&str]) -> FieldColumn {

@@ -9,7 +9,7 @@ const KEY: SegmentKey = SegmentKey { collection: 1, partition: 2, segment: 3 };
 
 fn ids() -> FieldColumn {
     let values = Values::Int64((0..300).map(|i| i / 3).collect());
-    FieldColumn { field_id: 100, name: "id".to_owned(), data_type: DataType::Int64, is_primary: false, values }
+    FieldColumn { field_id: 100, name: "id".to_owned(), data_type: DataType::Int64, is_primary: false, valid: None, values }
 }
 
 fn files() -> Vec<Vec<u8>> {

@@ -162,7 +162,7 @@ fn with_payload(mut file: Vec<u8>, payload: &[u8]) -> Vec<u8> {
 
 fn insert_with(payload: &[u8]) -> Vec<u8> {
     let values = Values::Int64(vec![1]);
-    let column = FieldColumn { field_id: 100, name: "id".to_owned(), data_type: DataType::Int64, is_primary: false, values };
+    let column = FieldColumn { field_id: 100, name: "id".to_owned(), data_type: DataType::Int64, is_primary: false, valid: None, values };
     with_payload(write_insert_log(&KEY, &column, 1, 2).unwrap(), payload)
 }
 

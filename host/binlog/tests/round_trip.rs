@@ -12,7 +12,7 @@ const KEY: SegmentKey = SegmentKey { collection: 1, partition: 2, segment: 3 };
 const MANY_ROWS: i64 = 45_000;
 
 fn column(data_type: DataType, values: Values) -> FieldColumn {
-    FieldColumn { field_id: 101, name: "f".to_owned(), data_type, is_primary: false, values }
+    FieldColumn { field_id: 101, name: "f".to_owned(), data_type, is_primary: false, valid: None, values }
 }
 
 fn packed(values: impl IntoIterator<Item = Vec<u8>>) -> Values {

@@ -27,12 +27,32 @@ pub enum DataType {
     Float = 10,
     /// IEEE 754, 64 bits.
     Double = 11,
-    /// UTF-8 text.
+    /// UTF-8 text; Milvus keeps the code and makes no collections with it.
+    String = 20,
+    /// UTF-8 text of at most `max_length` bytes.
     VarChar = 21,
+    /// At most `max_capacity` values of one scalar type: a serialised `schema.ScalarField` a row.
+    Array = 22,
     /// A JSON document as UTF-8 bytes.
     Json = 23,
+    /// Well-known binary.
+    Geometry = 24,
+    /// UTF-8 text without a stated length.
+    Text = 25,
+    /// Microseconds since 1970 in UTC, 64 bits.
+    Timestamptz = 26,
+    /// `dim` bits, the first in the lowest bit of the first byte.
+    BinaryVector = 100,
     /// `dim` 32-bit floats.
     FloatVector = 101,
+    /// `dim` IEEE 754 16-bit floats.
+    Float16Vector = 102,
+    /// `dim` bfloat16 floats.
+    BFloat16Vector = 103,
+    /// Pairs of a 32-bit index and a 32-bit float, indices ascending.
+    SparseFloatVector = 104,
+    /// `dim` signed bytes.
+    Int8Vector = 105,
 }
 
 /// The rows of one batch, column by column.
@@ -55,7 +75,9 @@ pub struct FieldColumn {
     pub data_type: DataType,
     /// Whether this is the primary key.
     pub is_primary: bool,
-    /// The values, as many as the batch has rows.
+    /// A nullable field's flags, as many as the batch has rows: false is null. `None` if the field is not nullable.
+    pub valid: Option<Vec<bool>>,
+    /// The values, as many as the batch has rows; where there is a null, its type's zero: 0, no bytes, a vector of zeros.
     pub values: Values,
 }
 
@@ -70,22 +92,23 @@ pub enum Values {
     Int16(Vec<i16>),
     /// [`DataType::Int32`].
     Int32(Vec<i32>),
-    /// [`DataType::Int64`], row ids and time ticks (as the two's complement of the unsigned tick).
+    /// [`DataType::Int64`], [`DataType::Timestamptz`], row ids and time ticks (as the two's complement of the unsigned tick).
     Int64(Vec<i64>),
     /// [`DataType::Float`].
     Float(Vec<f32>),
     /// [`DataType::Double`].
     Double(Vec<f64>),
-    /// [`DataType::VarChar`] and [`DataType::Json`]: value `i` is `bytes[ends[i-1]..ends[i]]`, with `ends[-1]` = 0.
+    /// Text, [`DataType::Array`], [`DataType::Json`], [`DataType::Geometry`] and [`DataType::SparseFloatVector`]: value `i` is
+    /// `bytes[ends[i-1]..ends[i]]`, with `ends[-1]` = 0. A sparse vector's numbers are little-endian.
     Bytes {
         /// End offset of every value.
         ends: Vec<usize>,
         /// All values, back to back.
         bytes: Vec<u8>,
     },
-    /// [`DataType::FloatVector`]: little-endian floats, `width` bytes a row.
+    /// Dense vectors: little-endian numbers, `width` bytes a row.
     Fixed {
-        /// Bytes a row: 4 × dim.
+        /// Bytes a row, as [`Field::width`].
         width: usize,
         /// All rows, back to back.
         bytes: Vec<u8>,
@@ -111,21 +134,44 @@ pub struct Deletes {
 }
 
 impl DataType {
+    /// Every type, ascending by code.
+    pub const ALL: [DataType; 20] = [
+        DataType::Bool,
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::Float,
+        DataType::Double,
+        DataType::String,
+        DataType::VarChar,
+        DataType::Array,
+        DataType::Json,
+        DataType::Geometry,
+        DataType::Text,
+        DataType::Timestamptz,
+        DataType::BinaryVector,
+        DataType::FloatVector,
+        DataType::Float16Vector,
+        DataType::BFloat16Vector,
+        DataType::SparseFloatVector,
+        DataType::Int8Vector,
+    ];
+
     /// Returns the type of a Milvus code, `None` if segment files are not written for it.
     pub fn from_code(code: i32) -> Option<DataType> {
-        const ALL: [DataType; 10] = [
-            DataType::Bool,
-            DataType::Int8,
-            DataType::Int16,
-            DataType::Int32,
-            DataType::Int64,
-            DataType::Float,
-            DataType::Double,
-            DataType::VarChar,
-            DataType::Json,
-            DataType::FloatVector,
-        ];
-        ALL.into_iter().find(|t| *t as i32 == code)
+        DataType::ALL.into_iter().find(|t| *t as i32 == code)
+    }
+
+    /// Whether values are UTF-8 text that Parquet marks as such.
+    pub fn is_text(self) -> bool {
+        matches!(self, DataType::String | DataType::VarChar | DataType::Text)
+    }
+
+    /// Whether values are vectors of `dim` numbers: every vector but the sparse one.
+    pub fn is_dense_vector(self) -> bool {
+        use DataType::{BFloat16Vector, BinaryVector, Float16Vector, FloatVector, Int8Vector};
+        matches!(self, BinaryVector | FloatVector | Float16Vector | BFloat16Vector | Int8Vector)
     }
 }
 
@@ -137,6 +183,7 @@ impl Columns {
             name: name.to_owned(),
             data_type: DataType::Int64,
             is_primary: false,
+            valid: None,
             values: Values::Int64(Vec::new()),
         };
         let mut fields = vec![system(ROW_ID_FIELD, "RowID"), system(TIMESTAMP_FIELD, "Timestamp")];
@@ -145,6 +192,7 @@ impl Columns {
             name: field.name.clone(),
             data_type: field.data_type,
             is_primary: field.is_primary,
+            valid: field.nullable.then(Vec::new),
             values: Values::new(field),
         }));
         Columns { rows: 0, fields }
@@ -152,24 +200,29 @@ impl Columns {
 
     /// Returns the rows with these numbers, in this order. Numbers must be below [`Columns::rows`].
     pub fn select(&self, rows: &[usize]) -> Columns {
-        let of = |f: &FieldColumn| FieldColumn { values: f.values.select(rows), ..f.clone_without_values() };
+        let of = |f: &FieldColumn| FieldColumn {
+            field_id: f.field_id,
+            name: f.name.clone(),
+            data_type: f.data_type,
+            is_primary: f.is_primary,
+            valid: f.valid.as_ref().map(|valid| rows.iter().map(|&r| valid[r]).collect()),
+            values: f.values.select(rows),
+        };
         Columns { rows: rows.len(), fields: self.fields.iter().map(of).collect() }
     }
 
     /// Returns the bytes that the values take.
     pub fn memory_bytes(&self) -> usize {
-        self.fields.iter().map(|f| f.values.memory_bytes()).sum()
+        self.fields.iter().map(|f| f.values.memory_bytes() + f.valid.as_ref().map_or(0, Vec::len)).sum()
     }
 }
 
 impl FieldColumn {
-    fn clone_without_values(&self) -> FieldColumn {
-        FieldColumn {
-            field_id: self.field_id,
-            name: self.name.clone(),
-            data_type: self.data_type,
-            is_primary: self.is_primary,
-            values: Values::Bool(Vec::new()),
+    /// Drops the values past the first `rows`.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows);
+        if let Some(valid) = &mut self.valid {
+            valid.truncate(rows);
         }
     }
 }
@@ -182,11 +235,21 @@ impl Values {
             DataType::Int8 => Values::Int8(Vec::new()),
             DataType::Int16 => Values::Int16(Vec::new()),
             DataType::Int32 => Values::Int32(Vec::new()),
-            DataType::Int64 => Values::Int64(Vec::new()),
+            DataType::Int64 | DataType::Timestamptz => Values::Int64(Vec::new()),
             DataType::Float => Values::Float(Vec::new()),
             DataType::Double => Values::Double(Vec::new()),
-            DataType::VarChar | DataType::Json => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
-            DataType::FloatVector => Values::Fixed { width: 4 * field.dim, bytes: Vec::new() },
+            DataType::String
+            | DataType::VarChar
+            | DataType::Text
+            | DataType::Array
+            | DataType::Json
+            | DataType::Geometry
+            | DataType::SparseFloatVector => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
+            DataType::BinaryVector
+            | DataType::FloatVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector => Values::Fixed { width: field.width(), bytes: Vec::new() },
         }
     }
 
@@ -230,8 +293,7 @@ impl Values {
         }
     }
 
-    /// Drops the values past the first `rows`.
-    pub(crate) fn truncate(&mut self, rows: usize) {
+    fn truncate(&mut self, rows: usize) {
         match self {
             Values::Bool(values) => values.truncate(rows),
             Values::Int8(values) => values.truncate(rows),

@@ -9,11 +9,24 @@ use crate::proto::{common, schema as proto};
 
 /// Lowest id of a user's field; 0 and 1 are the system's, which a stored schema may list.
 const FIRST_USER_FIELD: i64 = 100;
+/// What message bodies are read for.
+const SUPPORTED: [DataType; 10] = [
+    DataType::Bool,
+    DataType::Int8,
+    DataType::Int16,
+    DataType::Int32,
+    DataType::Int64,
+    DataType::Float,
+    DataType::Double,
+    DataType::VarChar,
+    DataType::Json,
+    DataType::FloatVector,
+];
 /// Widest vector that Milvus takes.
 const DIM_MAX: usize = 32_768;
 
 /// A collection's schema; every field is one that segment files can be written for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     /// Collection name.
     pub name: String,
@@ -26,7 +39,7 @@ pub struct Schema {
 }
 
 /// One field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Field {
     /// 100 and up.
     pub id: i64,
@@ -34,16 +47,49 @@ pub struct Field {
     pub name: String,
     /// Type.
     pub data_type: DataType,
+    /// Type of the values of an array: a scalar type other than JSON, geometry and arrays. `None` for all else.
+    pub element_type: Option<DataType>,
     /// Exactly one field is the primary key: Int64 or VarChar.
     pub is_primary: bool,
+    /// Whether rows are put into partitions by a hash of this field.
+    pub is_partition_key: bool,
+    /// Whether compaction sorts by this field.
+    pub is_clustering_key: bool,
     /// Whether the server gives the key.
     pub auto_id: bool,
     /// Whether this is `$meta`.
     pub is_dynamic: bool,
-    /// Dimension of a vector, else 0.
+    /// Whether a row may have no value.
+    pub nullable: bool,
+    /// What a row without a value gets.
+    pub default_value: Option<DefaultValue>,
+    /// Dimension of a dense vector, else 0.
     pub dim: usize,
-    /// Longest VarChar in bytes, else 0.
+    /// Longest VarChar in bytes, of a field or of an array's values, else 0.
     pub max_length: usize,
+    /// Most values of an array, else 0.
+    pub max_capacity: usize,
+}
+
+/// Milvus `schema.ValueField`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DefaultValue {
+    /// For Bool.
+    Bool(bool),
+    /// For Int8, Int16 and Int32.
+    Int(i32),
+    /// For Int64.
+    Long(i64),
+    /// For Float.
+    Float(f32),
+    /// For Double.
+    Double(f64),
+    /// For text.
+    Text(String),
+    /// For JSON.
+    Bytes(Vec<u8>),
+    /// For Timestamptz.
+    Timestamptz(i64),
 }
 
 impl Schema {
@@ -99,6 +145,37 @@ impl Schema {
 }
 
 impl Field {
+    /// Returns a field without any property beyond its type.
+    pub fn new(id: i64, name: &str, data_type: DataType) -> Field {
+        Field {
+            id,
+            name: name.to_owned(),
+            data_type,
+            element_type: None,
+            is_primary: false,
+            is_partition_key: false,
+            is_clustering_key: false,
+            auto_id: false,
+            is_dynamic: false,
+            nullable: false,
+            default_value: None,
+            dim: 0,
+            max_length: 0,
+            max_capacity: 0,
+        }
+    }
+
+    /// Returns the bytes that a value of a dense vector takes, 0 for other types.
+    pub fn width(&self) -> usize {
+        match self.data_type {
+            DataType::BinaryVector => self.dim.div_ceil(8),
+            DataType::Int8Vector => self.dim,
+            DataType::Float16Vector | DataType::BFloat16Vector => 2 * self.dim,
+            DataType::FloatVector => 4 * self.dim,
+            _ => 0,
+        }
+    }
+
     fn from_proto(field: &proto::FieldSchema) -> Result<Field, String> {
         let parameter = |key: &str| -> Result<usize, String> {
             let found = field.type_params.iter().find(|p| p.key == key).ok_or(format!("has no {key}"))?;
@@ -116,21 +193,19 @@ impl Field {
                 return Err(reason.to_owned());
             }
         }
-        let data_type = DataType::from_code(field.data_type)
+        let data_type = (DataType::from_code(field.data_type).filter(|t| SUPPORTED.contains(t)))
             .ok_or(format!("is of data type {}, which segment files are not written for", field.data_type))?;
         let dim = if data_type == DataType::FloatVector { parameter("dim")? } else { 0 };
         if dim > DIM_MAX {
             return Err(format!("has dim {dim}, more than {DIM_MAX}"));
         }
         Ok(Field {
-            id: field.field_id,
-            name: field.name.clone(),
-            data_type,
             is_primary: field.is_primary_key,
             auto_id: field.auto_id,
             is_dynamic: field.is_dynamic,
             dim,
             max_length: if data_type == DataType::VarChar { parameter("max_length")? } else { 0 },
+            ..Field::new(field.field_id, &field.name, data_type)
         })
     }
 

@@ -24,14 +24,10 @@ fn message(kind: &str, header: &str, body: &'static [u8]) -> Message {
 /// The collection's fields without its eight arrays.
 fn schema() -> Schema {
     let field = |id, name: &str, data_type| Field {
-        id,
-        name: name.to_owned(),
-        data_type,
         is_primary: id == 100,
-        auto_id: false,
-        is_dynamic: false,
         dim: if id == 118 { 8 } else { 0 },
         max_length: if id == 108 { 256 } else { 0 },
+        ..Field::new(id, name, data_type)
     };
     let fields = vec![
         field(100, "id", DataType::Int64),

@@ -25,14 +25,10 @@ const TYPES: [DataType; 10] = [
 /// One field of every type; field 100 is the primary key.
 fn schema() -> Schema {
     let fields = (100..).zip(TYPES).map(|(id, data_type)| Field {
-        id,
-        name: format!("f{id}"),
-        data_type,
         is_primary: id == 100,
-        auto_id: false,
-        is_dynamic: false,
         dim: if data_type == DataType::FloatVector { 3 } else { 0 },
         max_length: if data_type == DataType::VarChar { 40 } else { 0 },
+        ..Field::new(id, &format!("f{id}"), data_type)
     });
     Schema { name: "c".to_owned(), fields: fields.collect(), enable_dynamic_field: false, version: 0 }
 }
@@ -64,7 +60,14 @@ fn columns(rows: &[Row]) -> Vec<FieldColumn> {
         Values::Fixed { width: 12, bytes: rows.iter().flat_map(|r| r.8.map(|x| (x as f32).to_le_bytes())).flatten().collect() },
     ];
     (schema().fields.iter().zip(values))
-        .map(|(f, values)| FieldColumn { field_id: f.id, name: f.name.clone(), data_type: f.data_type, is_primary: f.is_primary, values })
+        .map(|(f, values)| FieldColumn {
+            field_id: f.id,
+            name: f.name.clone(),
+            data_type: f.data_type,
+            is_primary: f.is_primary,
+            valid: None,
+            values,
+        })
         .collect()
 }
 

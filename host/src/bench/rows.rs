@@ -7,20 +7,10 @@ use tidegate_message::schema::{Field, Schema};
 
 /// Returns the schema: an Int64 key, a text and a vector.
 pub fn schema(dim: usize) -> Schema {
-    let field = |id, name: &str, data_type| Field {
-        id,
-        name: name.to_owned(),
-        data_type,
-        is_primary: false,
-        auto_id: false,
-        is_dynamic: false,
-        dim: 0,
-        max_length: 0,
-    };
     let fields = vec![
-        Field { is_primary: true, ..field(100, "id", DataType::Int64) },
-        Field { max_length: 64, ..field(101, "text", DataType::VarChar) },
-        Field { dim, ..field(102, "vector", DataType::FloatVector) },
+        Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) },
+        Field { max_length: 64, ..Field::new(101, "text", DataType::VarChar) },
+        Field { dim, ..Field::new(102, "vector", DataType::FloatVector) },
     ];
     Schema { name: "bench".to_owned(), fields, enable_dynamic_field: false, version: 0 }
 }

@@ -128,9 +128,9 @@ impl EmbeddedCoordinator {
     ///
     /// # Errors
     ///
-    /// As there, and [`CallError::Permanent`] after a failed commit.
-    pub fn finish_drop(&self, collection: i64) -> Result<CollectionInfo, CallError> {
-        self.change(|rules| rules.finish_drop(collection))
+    /// [`CallError::Permanent`] after a failed commit.
+    pub fn finish_drop(&self, collection: i64) -> Result<(), CallError> {
+        self.change(|rules| Ok(rules.finish_drop(collection)))
     }
 
     /// Allocates `count` consecutive time ticks, at or above the wall clock's and above all earlier ones, and returns the first.
@@ -238,16 +238,7 @@ mod tests {
     use super::*;
 
     fn new_collection() -> NewCollection {
-        let key = Field {
-            id: 100,
-            name: "id".into(),
-            data_type: DataType::Int64,
-            is_primary: true,
-            auto_id: false,
-            is_dynamic: false,
-            dim: 0,
-            max_length: 0,
-        };
+        let key = Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) };
         let schema = Schema { name: "rows".into(), fields: vec![key], enable_dynamic_field: false, version: 0 };
         NewCollection { schema, shards: 1, partitions: vec![] }
     }

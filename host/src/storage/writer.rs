@@ -272,22 +272,12 @@ mod tests {
     use super::*;
 
     fn schema() -> Arc<Schema> {
-        let field = |id, name: &str, data_type, is_primary, dim, max_length| Field {
-            id,
-            name: name.into(),
-            data_type,
-            is_primary,
-            auto_id: false,
-            is_dynamic: false,
-            dim,
-            max_length,
-        };
         Arc::new(Schema {
             name: "rows".into(),
             fields: vec![
-                field(100, "id", DataType::Int64, true, 0, 0),
-                field(101, "title", DataType::VarChar, false, 0, 16),
-                field(102, "vector", DataType::FloatVector, false, 2, 0),
+                Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) },
+                Field { max_length: 16, ..Field::new(101, "title", DataType::VarChar) },
+                Field { dim: 2, ..Field::new(102, "vector", DataType::FloatVector) },
             ],
             enable_dynamic_field: false,
             version: 0,
@@ -301,6 +291,7 @@ mod tests {
             name: name.into(),
             data_type,
             is_primary: field_id == 100,
+            valid: None,
             values,
         };
         let columns = [

@@ -49,8 +49,7 @@ mod tests {
     use super::*;
 
     fn primary(data_type: DataType) -> Field {
-        let name = "id".to_owned();
-        Field { id: 100, name, data_type, is_primary: true, auto_id: false, is_dynamic: false, dim: 0, max_length: 9 }
+        Field { is_primary: true, max_length: 9, ..Field::new(100, "id", data_type) }
     }
 
     #[test]

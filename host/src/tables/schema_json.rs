@@ -116,9 +116,7 @@ fn to_schema(file: SchemaFile) -> Result<Schema, String> {
     }
     if file.enable_dynamic_field {
         let id = FIRST_FIELD + fields.len() as i64;
-        let name = DYNAMIC_FIELD.to_owned();
-        let data_type = DataType::Json;
-        fields.push(Field { id, name, data_type, is_primary: false, auto_id: false, is_dynamic: true, dim: 0, max_length: 0 });
+        fields.push(Field { is_dynamic: true, ..Field::new(id, DYNAMIC_FIELD, DataType::Json) });
     }
     Ok(Schema { name: file.name, fields, enable_dynamic_field: file.enable_dynamic_field, version: 0 })
 }
@@ -149,8 +147,7 @@ fn to_field(entry: &FieldEntry, id: i64) -> Result<Field, String> {
         DataType::VarChar => parameter("max_length", entry.params.max_length, 1..=LENGTH_MAX)?,
         _ => 0,
     };
-    let name = entry.name.clone();
-    Ok(Field { id, name, data_type, is_primary: entry.is_primary, auto_id: false, is_dynamic: false, dim, max_length })
+    Ok(Field { is_primary: entry.is_primary, dim, max_length, ..Field::new(id, &entry.name, data_type) })
 }
 
 fn data_type(name: &str) -> Result<DataType, String> {

@@ -52,7 +52,7 @@ pub struct Shard {
 }
 
 /// A collection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CollectionInfo {
     /// Collection id.
     pub id: i64,
@@ -177,13 +177,13 @@ impl Coordinator {
         self.end(collection, CollectionState::Dropping)
     }
 
-    /// Records that the DropCollection message is in the log of every vchannel: the name is free. Repeating it changes nothing.
+    /// Records that the DropCollection message is in the log of every vchannel: the name is free.
     ///
-    /// # Errors
-    ///
-    /// [`CallError::NotFound`] for an unknown collection, for example one whose last channel is dropped already.
-    pub fn finish_drop(&mut self, collection: i64) -> Result<(CollectionInfo, Vec<Write>), CallError> {
-        self.end(collection, CollectionState::Dropped)
+    /// Repeating it changes nothing, and neither does it for a collection that is unknown by now: its flushers may have dropped the
+    /// last channel as soon as they read the message, and ids are not used twice.
+    pub fn finish_drop(&mut self, collection: i64) -> ((), Vec<Write>) {
+        let writes = self.end(collection, CollectionState::Dropped).map_or_else(|_| Vec::new(), |(_, writes)| writes);
+        ((), writes)
     }
 
     fn end(&mut self, collection: i64, state: CollectionState) -> Result<(CollectionInfo, Vec<Write>), CallError> {

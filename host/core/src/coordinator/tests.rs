@@ -22,16 +22,7 @@ fn of_term(term: i64) -> Caller {
 }
 
 fn schema(version: i32) -> Schema {
-    let key = Field {
-        id: 100,
-        name: "id".into(),
-        data_type: DataType::Int64,
-        is_primary: true,
-        auto_id: false,
-        is_dynamic: false,
-        dim: 0,
-        max_length: 0,
-    };
+    let key = Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) };
     Schema { name: "rows".into(), fields: vec![key], enable_dynamic_field: false, version }
 }
 
@@ -331,7 +322,7 @@ fn a_collection_goes_with_its_last_channel_and_its_name_before_that() {
     assert_eq!(rules.unfinished().count(), 1);
     rules.begin_drop(1000).unwrap();
     assert!(matches!(rules.create_collection(&new, 2000, &pchannels), Err(CallError::Permanent(_))));
-    rules.finish_drop(1000).unwrap();
+    rules.finish_drop(1000);
     assert_eq!(rules.unfinished().count(), 0);
     let (second, _) = rules.create_collection(&new, 2000, &pchannels).unwrap();
     assert_eq!(second.shards[0].vchannel, "p_2_2000v0");
@@ -341,6 +332,7 @@ fn a_collection_goes_with_its_last_channel_and_its_name_before_that() {
         rules.call(&caller, &Call::DropChannel { vchannel }).0.unwrap();
         assert_eq!(rules.collections().count(), left);
     }
+    assert_eq!(rules.finish_drop(1000).1, []);
 }
 
 #[test]

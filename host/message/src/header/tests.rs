@@ -10,14 +10,12 @@ const TXN: TxnContext = TxnContext { txn_id: 5, keepalive_ms: -1000 };
 
 fn schema() -> Schema {
     let field = |id, name: &str, data_type| Field {
-        id,
-        name: name.to_owned(),
-        data_type,
         is_primary: id == 100,
         auto_id: id == 100,
         is_dynamic: name == "$meta",
         dim: if data_type == DataType::FloatVector { 4 } else { 0 },
         max_length: if data_type == DataType::VarChar { 64 } else { 0 },
+        ..Field::new(id, name, data_type)
     };
     let fields = vec![
         field(100, "id", DataType::Int64),

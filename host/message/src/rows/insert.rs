@@ -105,7 +105,7 @@ impl InsertBody {
         let appended = self.append_columns(tick, &columns, &mut out.fields);
         match appended {
             Ok(()) => out.rows += self.rows,
-            Err(_) => out.fields.iter_mut().for_each(|field| field.values.truncate(out.rows)),
+            Err(_) => out.fields.iter_mut().for_each(|field| field.truncate(out.rows)),
         }
         appended
     }
@@ -264,6 +264,7 @@ impl Column {
             DataType::VarChar => Array::Texts,
             DataType::Json => Array::Jsons,
             DataType::FloatVector => Array::FloatVectors,
+            _ => Array::Absent,
         };
         if self.type_code != field.data_type as i32 || self.array != array {
             let reason =
