@@ -9,7 +9,7 @@ use tidegate_message::build;
 use tidegate_message::columns::{DataType, PrimaryKey};
 use tidegate_message::{CreateSegment, Outgoing, TxnContext, properties};
 use tidegate_tests::harness::{Harness, PCHANNEL, Verdict, config};
-use tidegate_tests::rows::{schema};
+use tidegate_tests::rows::schema;
 
 /// A harness that runs, with one collection of one shard.
 fn started() -> (Harness, CollectionInfo, String) {

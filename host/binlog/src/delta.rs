@@ -73,7 +73,8 @@ pub fn write_delta_log(key: &SegmentKey, deletes: &Deletes) -> Result<Vec<u8>, W
     }
     let extras = format!(r#"{{"original_size":"{}"}}"#, bytes.len());
     let values = Values::Bytes { ends, bytes };
-    let column = FieldColumn { field_id: NO_FIELD, name: String::new(), data_type: DataType::VarChar, is_primary: false, valid: None, values };
+    let column =
+        FieldColumn { field_id: NO_FIELD, name: String::new(), data_type: DataType::VarChar, is_primary: false, valid: None, values };
     Label { key, field: NO_FIELD, payload_type: STRING_TYPE, kind: EventKind::Delete, tick_from, tick_to, extras }
         .wrap(|out| parquet_write::append_column(out, &column, true))
 }

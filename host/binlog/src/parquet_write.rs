@@ -70,11 +70,9 @@ fn column_schema(column: &FieldColumn) -> Result<Schema, ParquetError> {
         DataType::Double => (Physical::DOUBLE, None),
         DataType::String | DataType::VarChar | DataType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
         DataType::Array | DataType::Json | DataType::Geometry | DataType::SparseFloatVector => (Physical::BYTE_ARRAY, None),
-        DataType::BinaryVector
-        | DataType::FloatVector
-        | DataType::Float16Vector
-        | DataType::BFloat16Vector
-        | DataType::Int8Vector => (Physical::FIXED_LEN_BYTE_ARRAY, None),
+        DataType::BinaryVector | DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+            (Physical::FIXED_LEN_BYTE_ARRAY, None)
+        }
     };
     let width = match &column.values {
         Values::Fixed { width, .. } => i32::try_from(*width)?,

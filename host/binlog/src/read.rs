@@ -116,8 +116,14 @@ fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
         | (DataType::Double, v @ Values::Double(_))
         | (DataType::Json, v @ Values::Bytes { .. }) => Ok(v),
         (DataType::VarChar, Values::Bytes { ends, bytes }) => {
-            let column =
-                FieldColumn { field_id: 0, name: String::new(), data_type, is_primary: false, valid: None, values: Values::Bytes { ends, bytes } };
+            let column = FieldColumn {
+                field_id: 0,
+                name: String::new(),
+                data_type,
+                is_primary: false,
+                valid: None,
+                values: Values::Bytes { ends, bytes },
+            };
             crate::columns::row_count(&column).map_err(|e| e.to_string())?;
             Ok(column.values)
         }

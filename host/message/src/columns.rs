@@ -245,11 +245,9 @@ impl Values {
             | DataType::Json
             | DataType::Geometry
             | DataType::SparseFloatVector => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
-            DataType::BinaryVector
-            | DataType::FloatVector
-            | DataType::Float16Vector
-            | DataType::BFloat16Vector
-            | DataType::Int8Vector => Values::Fixed { width: field.width(), bytes: Vec::new() },
+            DataType::BinaryVector | DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
+                Values::Fixed { width: field.width(), bytes: Vec::new() }
+            }
         }
     }
 

@@ -59,8 +59,18 @@ fn dtype(data_type: tidegate_message::columns::DataType) -> &'static str {
         DataType::Int64 => "INT64",
         DataType::Float => "FLOAT",
         DataType::Double => "DOUBLE",
+        DataType::String => "STRING",
         DataType::VarChar => "VARCHAR",
+        DataType::Array => "ARRAY",
         DataType::Json => "JSON",
+        DataType::Geometry => "GEOMETRY",
+        DataType::Text => "TEXT",
+        DataType::Timestamptz => "TIMESTAMPTZ",
+        DataType::BinaryVector => "BINARY_VECTOR",
         DataType::FloatVector => "FLOAT_VECTOR",
+        DataType::Float16Vector => "FLOAT16_VECTOR",
+        DataType::BFloat16Vector => "BFLOAT16_VECTOR",
+        DataType::SparseFloatVector => "SPARSE_FLOAT_VECTOR",
+        DataType::Int8Vector => "INT8_VECTOR",
     }
 }

@@ -110,6 +110,7 @@ fn arrow_field(field: &Field) -> ArrowField {
         DataType::VarChar | DataType::Json => ArrowType::Utf8,
         // Parquet has lists of one length only by convention; the schema's dimension is at most 32,768.
         DataType::FloatVector => ArrowType::FixedSizeList(element(), field.dim as i32),
+        _ => ArrowType::Binary,
     };
     ArrowField::new(&field.name, data_type, false)
 }

@@ -22,7 +22,7 @@ pub(super) fn check_type(field: &Field, found: &ArrowType) -> Result<(), String>
         (DataType::Double, found) => matches!(found, ArrowType::Float32 | ArrowType::Float64),
         (DataType::VarChar | DataType::Json, found) => *found == ArrowType::Utf8,
         (DataType::FloatVector, ArrowType::List(element)) => *element.data_type() == ArrowType::Float32,
-        (DataType::FloatVector, _) => false,
+        _ => false,
     };
     if fits { Ok(()) } else { Err(format!("column {:?} is {found}; {} was expected", field.name, expected(field))) }
 }
@@ -38,6 +38,7 @@ fn expected(field: &Field) -> String {
         DataType::VarChar => format!("a string column for {of}"),
         DataType::Json => format!("a column of JSON documents as strings for {of}"),
         DataType::FloatVector => format!("lists of {} 32-bit floats for {of}", field.dim),
+        _ => format!("another version for {of}"),
     }
 }
 
@@ -106,6 +107,7 @@ impl Place<'_> {
             DataType::Json if self.field.is_dynamic => "a JSON object".to_owned(),
             DataType::Json => "a JSON document".to_owned(),
             DataType::FloatVector => format!("a vector of {dim} floats"),
+            _ => "another version".to_owned(),
         }
     }
 }
