@@ -1,5 +1,8 @@
 //! Components: loaded, checked against the allow-list, instantiated; one store an instance, since a trap ends a whole store.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +28,8 @@ const EPOCH_MS: u64 = 50;
 const TURN_MS_MAX: u64 = 5_000;
 /// Deadline of a start or a restore, in milliseconds: it may decode a large snapshot.
 const START_MS_MAX: u64 = 30_000;
+/// Bytes of the SHA-256 that an artifact begins with.
+const CHECKSUM_BYTES: usize = 32;
 /// Bytes of a component's stack.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -110,23 +115,68 @@ impl Engine {
         Ok(Arc::new(Self { engine }))
     }
 
-    /// Checks a component and compiles it. Its imports are read and judged before anything is linked.
+    /// Checks a component and compiles it, or takes what an earlier load compiled from the folder of artifacts. Its imports are read and
+    /// judged before anything is linked.
     ///
     /// # Errors
-    /// Says what is wrong with it.
-    pub fn load(&self, bytes: &[u8]) -> Result<Arc<Loaded>, EngineError> {
+    /// Says what is wrong with it. That the folder cannot be used is no error: it only costs the time to compile.
+    pub fn load(&self, bytes: &[u8], artifacts: Option<&Path>) -> Result<Arc<Loaded>, EngineError> {
         if let Some(foreign) = imports(bytes)?.into_iter().find(|name| !ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))) {
             return Err(EngineError::ForeignImport(foreign));
         }
-        let component = Component::from_binary(&self.engine, bytes).map_err(|e| EngineError::NotAComponent(format!("{e:#}")))?;
+        let component = self.compiled(bytes, artifacts)?;
         let mut linker: Linker<HostState> = Linker::new(&self.engine);
         let contract = |e: wasmtime::Error| EngineError::Contract(format!("{e:#}"));
         Flusher::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state).map_err(contract)?;
         linker.define_unknown_imports_as_traps(&component).map_err(contract)?;
         let pre = linker.instantiate_pre(&component).and_then(FlusherPre::new).map_err(contract)?;
-        let digest = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Arc::new(Loaded { digest, size: bytes.len(), pre, engine: self.engine.clone() }))
+        Ok(Arc::new(Loaded { digest: hex_digest(bytes), size: bytes.len(), pre, engine: self.engine.clone() }))
     }
+
+    /// An artifact is named by the digest of its component and by what it was compiled for.
+    fn compiled(&self, bytes: &[u8], artifacts: Option<&Path>) -> Result<Component, EngineError> {
+        let broken = |e: wasmtime::Error| EngineError::NotAComponent(format!("{e:#}"));
+        let Some(folder) = artifacts else { return Component::from_binary(&self.engine, bytes).map_err(broken) };
+        let mut made_for = DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut made_for);
+        let file = folder.join(format!("{}-{:016x}", hex_digest(bytes), made_for.finish()));
+        if let Some(component) = self.read_artifact(&file) {
+            return Ok(component);
+        }
+        let compiled = self.engine.precompile_component(bytes).map_err(broken)?;
+        if let Err(error) = write_artifact(&file, &compiled) {
+            tracing::warn!("{}: {error}; the component is compiled again next time", file.display());
+        }
+        // SAFETY: the bytes are what this engine has just compiled.
+        unsafe { Component::deserialize(&self.engine, &compiled) }.map_err(broken)
+    }
+
+    /// Reads an artifact; `None` if there is none, or it is not what was written.
+    fn read_artifact(&self, file: &Path) -> Option<Component> {
+        let stored = fs::read(file).ok()?;
+        let (checksum, compiled) = stored.split_at_checked(CHECKSUM_BYTES)?;
+        if checksum != Sha256::digest(compiled).as_slice() {
+            tracing::warn!("{} is damaged; the component is compiled again", file.display());
+            return None;
+        }
+        // SAFETY: the checksum says that these are the bytes that `write_artifact` stored, which an engine compiled. A folder in which
+        // others write checksums holds a log and segment files that they can change as well.
+        unsafe { Component::deserialize(&self.engine, compiled) }.ok()
+    }
+}
+
+/// The file appears whole or not at all.
+fn write_artifact(file: &Path, compiled: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let partial = file.with_extension(std::process::id().to_string());
+    fs::write(&partial, [&Sha256::digest(compiled), compiled].concat())?;
+    fs::rename(partial, file)
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Lists the interfaces that a component imports, without compiling it.
@@ -231,5 +281,41 @@ fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Fault::Deadline(format!("the call did not end in time{said}")),
         _ => Fault::Trap(format!("{error:#}{said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_component_imports_what_is_allowed_and_nothing_else() {
+        let imports = imports(BUILT_IN).unwrap();
+        assert!(imports.iter().any(|name| name.starts_with("tidegate:flusher/")), "{imports:?}");
+        assert!(imports.iter().all(|name| ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))), "{imports:?}");
+    }
+
+    #[test]
+    fn a_component_is_compiled_once_and_again_when_its_artifact_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Some(folder.path());
+        let engine = Engine::new().unwrap();
+        let digest = engine.load(BUILT_IN, artifacts).unwrap().digest.clone();
+        let only = || {
+            let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+            assert_eq!(files.len(), 1, "{files:?}");
+            assert!(files[0].file_name().unwrap().to_str().unwrap().starts_with(&digest));
+            files[0].clone()
+        };
+        let file = only();
+        let written = fs::read(&file).unwrap();
+        let began = fs::metadata(&file).unwrap().modified().unwrap();
+        engine.load(BUILT_IN, artifacts).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), began, "it was compiled twice");
+        let mut damaged = written.clone();
+        damaged[written.len() / 2] ^= 1;
+        fs::write(&file, damaged).unwrap();
+        engine.load(BUILT_IN, artifacts).unwrap();
+        assert_eq!(fs::read(only()).unwrap(), written);
     }
 }

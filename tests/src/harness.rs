@@ -91,10 +91,15 @@ pub struct Harness {
     _dir: tempfile::TempDir,
 }
 
-/// The built-in component, compiled once a process.
+/// The built-in component, loaded once a process and compiled once a build.
 pub fn component() -> Arc<Loaded> {
     static COMPONENT: OnceLock<Arc<Loaded>> = OnceLock::new();
-    COMPONENT.get_or_init(|| Engine::new().and_then(|engine| engine.load(BUILT_IN)).expect("the built-in component loads")).clone()
+    let load = || {
+        let binary = std::env::current_exe().expect("a test has a file");
+        let artifacts = binary.with_file_name("components");
+        Engine::new().and_then(|engine| engine.load(BUILT_IN, Some(&artifacts))).expect("the built-in component loads")
+    };
+    COMPONENT.get_or_init(load).clone()
 }
 
 /// Settings of the component for scenarios: small batches, reports each second of event time.
@@ -449,7 +454,7 @@ impl Harness {
     fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
         let mut instance = self.component.start(&self.config, resume)?;
         for turn in replay {
-            instance.turn(&turn.input)?;
+            assert_eq!(instance.turn(&turn.input)?, *turn.output, "DT-1: the journal's turn gives other intents than before");
         }
         self.instance = Some(instance);
         Ok(())

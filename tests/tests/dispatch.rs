@@ -7,6 +7,7 @@ use tidegate_core::pchannel::{Limits, Work};
 use tidegate_core::turn::FilterReason;
 use tidegate_message::build;
 use tidegate_message::columns::{DataType, PrimaryKey};
+use tidegate_message::schema::Field;
 use tidegate_message::{CreateSegment, Outgoing, TxnContext, properties};
 use tidegate_tests::harness::{Harness, PCHANNEL, Verdict, config};
 use tidegate_tests::rows::schema;

@@ -2,13 +2,14 @@
 
 use std::process::Command;
 
+use tidegate::engine::GuestConfig;
 use tidegate_core::calls::{Call, CallError, Caller, Position};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::{Limits, Work};
 use tidegate_core::switches;
 use tidegate_core::turn::{FilterReason, Filtered, Intent};
-use tidegate_message::MessageId;
 use tidegate_message::build;
+use tidegate_message::{MessageId, TxnContext};
 use tidegate_tests::harness::{Harness, Lie, PCHANNEL, Verdict, config};
 use tidegate_tests::rows::schema;
 
@@ -233,6 +234,65 @@ fn over_budget_reading_stops_and_goes_on_when_there_is_room() {
     assert!(h.ledger_closed());
 }
 
+#[test]
+fn a_rebuilt_instance_gives_the_intents_that_the_journal_has() {
+    let (mut h, c, segment) = with_rows();
+    // The harness compares each turn that it replays.
+    h.traps = vec![h.turns + 1];
+    h.pass_ms(2_000);
+    h.append_insert(&c, 0, segment, 30..40);
+    h.tick();
+    assert!(h.turns > h.traps[0], "a turn was lost and given again");
+    h.flush(&c, 0, &[segment]);
+    assert_eq!(h.flushed_keys(&c), (0..40).collect::<Vec<_>>());
+}
+
+/// Content of the files of three segments, whose batches are cut by size, time and flush, one of them within transactions.
+fn files_of(page_max: usize, delivery_max: usize) -> Vec<Vec<(&'static str, i64, Vec<u8>)>> {
+    let small = GuestConfig { insert_bytes_max: 4_000, sync_period_ms: 3_000, page_max: page_max as u32, ..config() };
+    let mut h = Harness::new(small, Limits { page_max, not_found_tolerance: 0, ..Limits::default() });
+    h.delivery_max = delivery_max;
+    let c = h.create_collection(&schema("c"), 2);
+    h.start();
+    let segments = [h.create_segment(&c, 0), h.create_segment(&c, 1), h.create_segment(&c, 1)];
+    let mut key = 0..0;
+    let mut more = |rows: i64| {
+        key = key.end..key.end + rows;
+        key.clone()
+    };
+    for n in 0..60 {
+        h.append_insert(&c, 0, segments[0], more(1 + n % 7));
+        h.append_insert(&c, 1, segments[1], more(20));
+        if n % 10 == 9 {
+            let txn = TxnContext { txn_id: n, keepalive_ms: 10_000 };
+            let vchannel = &c.shards[1].vchannel;
+            h.append(build::with_txn(build::begin_txn(vchannel, txn.keepalive_ms), &txn));
+            for _ in 0..9 {
+                let body = h.insert(&c, 1, segments[2], more(8));
+                h.append(build::with_txn(body, &txn));
+            }
+            h.append(build::commit_txn(vchannel, &txn));
+        }
+        h.pass_ms(200);
+        h.append(build::time_tick());
+    }
+    h.run();
+    h.flush(&c, 0, &segments[..1]);
+    h.flush(&c, 1, &segments[1..]);
+    assert_eq!(h.flushed_keys(&c).len() as i64, key.end, "{:?}", h.notices);
+    assert_eq!(h.core.counters().guard_refusals, 0, "{:?}", h.notices);
+    segments.map(|s| h.contents(s)).to_vec()
+}
+
+#[test]
+fn the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries() {
+    let expected = files_of(1_024, 512);
+    assert!(expected.iter().all(|files| files.len() > 10), "each segment has several batches");
+    for (page_max, delivery_max) in [(1, 512), (7, 512), (1_024, 3)] {
+        assert!(files_of(page_max, delivery_max) == expected, "other files with pages of {page_max}, deliveries of {delivery_max}");
+    }
+}
+
 /// Each switch breaks one promise; the test that proves the promise must then fail.
 #[test]
 fn every_switch_turns_its_test_red() {
@@ -247,6 +307,9 @@ fn every_switch_turns_its_test_red() {
         ("save-before-write", "files_exist_before_the_coordinator_hears_of_them"),
         ("detach-stops-all", "a_detached_channel_does_not_stop_its_neighbour"),
         ("read-over-budget", "over_budget_reading_stops_and_goes_on_when_there_is_room"),
+        ("journal-forgets", "a_rebuilt_instance_gives_the_intents_that_the_journal_has"),
+        ("cut-groups", "the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries"),
+        ("rows-by-page", "the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries"),
     ];
     assert_eq!(table.map(|(switch, _)| switch), switches::ALL.map(|(name, _)| name), "every switch has its test");
     let running: Vec<_> = table

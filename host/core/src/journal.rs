@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::switches::{Switch, is_on};
 use crate::turn::{TurnInput, TurnOutput};
 
 /// One recorded turn.
@@ -41,6 +42,10 @@ pub struct Journal {
 impl Journal {
     /// Records a turn.
     pub fn record(&mut self, input: Arc<TurnInput>, output: Arc<TurnOutput>) {
+        let input = match is_on(Switch::JournalForgets) {
+            true => Arc::new(TurnInput { completions: Vec::new(), ..(*input).clone() }),
+            false => input,
+        };
         self.bytes += input.page.memory() + input.completions.len() * 96 + output.intents.len() * 64 + 128;
         self.turns.push(Turn { input, output });
         if self.turns.len() > 4 * TURNS_MAX {

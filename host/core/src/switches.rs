@@ -28,6 +28,12 @@ pub enum Switch {
     DetachStopsAll = 256,
     /// ME-1: reading goes on over budget.
     ReadOverBudget = 512,
+    /// DT-1: the journal forgets completions.
+    JournalForgets = 1024,
+    /// DT-2: pages are cut within groups, which then look complete.
+    CutGroups = 2048,
+    /// FL-3: the order of a segment's rows depends on the page.
+    RowsByPage = 4096,
 }
 
 #[cfg(feature = "switches")]
@@ -61,7 +67,7 @@ pub fn set(names: &str) -> Result<(), String> {
 
 /// Every switch by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Switch); 10] = [
+pub const ALL: [(&str, Switch); 13] = [
     ("ignore-pins", Switch::IgnorePins),
     ("trust-filters", Switch::TrustFilters),
     ("checkpoints-move-back", Switch::CheckpointsMoveBack),
@@ -72,4 +78,7 @@ pub const ALL: [(&str, Switch); 10] = [
     ("save-before-write", Switch::SaveBeforeWrite),
     ("detach-stops-all", Switch::DetachStopsAll),
     ("read-over-budget", Switch::ReadOverBudget),
+    ("journal-forgets", Switch::JournalForgets),
+    ("cut-groups", Switch::CutGroups),
+    ("rows-by-page", Switch::RowsByPage),
 ];

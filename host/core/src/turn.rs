@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::switches::{Switch, is_on};
+
 /// Number of a delivered message; the first of a scan is 1.
 pub type Ordinal = u64;
 /// Index of a channel's name; never reused in a process.
@@ -189,6 +191,10 @@ impl Page {
             } else {
                 break;
             }
+        }
+        if is_on(Switch::CutGroups) {
+            at = max.clamp(1, self.len());
+            self.flags[at - 1] |= flag::GROUP_END;
         }
         let rest_first = self.first + at as Ordinal;
         let controls = self.controls.partition_point(|c| c.ordinal < rest_first);

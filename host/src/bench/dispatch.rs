@@ -110,7 +110,7 @@ pub struct OfChannels {
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let engine = Engine::new()?;
     let began = Instant::now();
-    let component = engine.load(BUILT_IN)?;
+    let component = engine.load(BUILT_IN, None)?;
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     let mut benches = options.channels.iter().map(|&n| Bench::start(&component, n, options.page)).collect::<anyhow::Result<Vec<_>>>()?;
     // Reports come first: once rows wait, they hold the checkpoints and nothing is left to report.

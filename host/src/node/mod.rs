@@ -159,17 +159,8 @@ impl Node {
     /// # Errors
     /// Says what is wrong with the directory; nothing was written unless it is a node's.
     pub fn open(dir: &Path, settings: Settings, create: bool) -> Result<Node, NodeError> {
-        let engine = Engine::new()?;
-        let component = engine.load(BUILT_IN)?;
-        Self::open_with(dir, settings, create, component)
-    }
-
-    /// Opens a node's directory with another component than the built-in one.
-    ///
-    /// # Errors
-    /// As [`Node::open`].
-    pub fn open_with(dir: &Path, settings: Settings, create: bool, component: Arc<Loaded>) -> Result<Node, NodeError> {
         let directory = Directory::lock(dir, create)?;
+        let component = Engine::new()?.load(BUILT_IN, Some(&dir.join("components")))?;
         let setup = |e: &dyn std::fmt::Display| NodeError::Setup(format!("{}: {e}", dir.display()));
         let coordinator = Arc::new(EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| setup(&e))?);
         let chunks = Arc::new(ChunkStore::open(&dir.join("chunks"))?);

@@ -401,7 +401,7 @@ impl Pchannel {
             Target::Segment(id) => account.segments.get(&id),
             Target::Deletes(_) => None,
         };
-        let bodies: Vec<_> = batch
+        let mut bodies: Vec<_> = batch
             .iter()
             .filter_map(|&ordinal| {
                 let pin = account.pins.get(&ordinal)?;
@@ -447,6 +447,9 @@ impl Pchannel {
             };
             let files = SegmentFiles { insert: vec![FieldBinlogs { field: 0, binlogs: vec![early] }], ..SegmentFiles::default() };
             return self.save(channel, target, Written { segment: id, files, rows });
+        }
+        if is_on(Switch::RowsByPage) && self.limits.page_max < 64 {
+            bodies.reverse();
         }
         // Columns take about as much as the bodies, while both live.
         let bytes: usize = bodies.iter().map(|b| b.2.len()).sum();
