@@ -82,14 +82,16 @@ fn statistics_of_a_real_segment_hold_its_keys_and_few_others() {
 
 #[test]
 fn a_type_that_is_not_decoded_is_still_described() {
-    let file = fixture!("insert_array");
-    assert!(matches!(read(file), Err(ReadError::Unsupported { .. })));
-    let text = describe(file, 3).unwrap();
+    let mut file = fixture!("insert_array").to_vec();
+    // The payload's type in the descriptor: an array of vectors.
+    file[69..73].copy_from_slice(&106i32.to_le_bytes());
+    assert!(matches!(read(&file), Err(ReadError::Unsupported { .. })));
+    let text = describe(&file, 3).unwrap();
     assert!(
-        text.starts_with("insert log of field 110, Array\n  segment     470647677430730574 of collection 470647677430530560"),
+        text.starts_with("insert log of field 110, ArrayOfVector\n  segment     470647677430730574 of collection 470647677430530560"),
         "{text}"
     );
-    assert!(text.contains("not decoded: values of type Array (22)"), "{text}");
+    assert!(text.contains("not decoded: values of type ArrayOfVector (106)"), "{text}");
 }
 
 #[test]
