@@ -5,6 +5,10 @@
 //! given out is reported, never dropped in silence: a record that is no message, a message that comes after its tick was passed, the rows
 //! of a transaction that lost one of its records. What every writer may cause by retrying (duplicates, orphans, expired transactions) is
 //! counted.
+//!
+//! ME-1: what waits for its tick or for the end of its transaction is held with its rows as long as there is room. Beyond it the rows of
+//! inserts and deletes are let go as they come and only the headers are held; such a message comes out as [`Scanned::Parked`], and whoever
+//! reads the log reads its rows again.
 
 mod reorder;
 mod txn;
@@ -13,23 +17,28 @@ mod txn;
 mod tests;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tidegate_message::{Header, Malformed, Message, MessageId, MessageType, Properties, Record, TxnContext, properties};
 
 use reorder::{Held, Reorder};
-use txn::Transactions;
+use txn::{Body, Transactions};
 
 /// What a scan may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanLimits {
-    /// Bytes of one transaction's bodies. A larger one is quarantined with its payloads left in the log, since nothing of it may be
-    /// written before its Commit is read. Default 256 MiB: four times what the embedded log takes.
+    /// Bytes of one transaction's bodies. A larger one is quarantined, since its bodies are delivered together. Default 256 MiB: four
+    /// times what the embedded log takes.
     pub transaction_bytes_max: usize,
+    /// Bytes held with their rows; the rows of what comes beyond stay in the log until it comes out. Default 64 MiB.
+    pub held_bytes_max: usize,
 }
 
 impl Default for ScanLimits {
     fn default() -> Self {
-        ScanLimits { transaction_bytes_max: 256 << 20 }
+        ScanLimits { transaction_bytes_max: 256 << 20, held_bytes_max: 64 << 20 }
     }
 }
 
@@ -55,6 +64,28 @@ pub enum Scanned {
         /// What happened to its transaction.
         reason: String,
     },
+    /// Any of them with a message whose payload was let go: to be completed by [`Scanned::unpark`] before it is delivered.
+    Parked(Box<Scanned>),
+}
+
+impl Scanned {
+    /// The message, if it is one.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message, _) | Self::Violation { message, .. } | Self::Quarantined { message, .. } => Some(message),
+            Self::Malformed(_) => None,
+            Self::Parked(inner) => inner.message(),
+        }
+    }
+
+    /// Gives a parked message its payload back, as it was read again from the log by the message's id.
+    pub fn unpark(self, payload: Bytes) -> Scanned {
+        let Self::Parked(mut inner) = self else { return self };
+        if let Self::Message(message, _) | Self::Violation { message, .. } | Self::Quarantined { message, .. } = &mut *inner {
+            message.payload = payload;
+        }
+        *inner
+    }
 }
 
 /// A record that is no message, with what can be read of it nevertheless: enough to detach its channel.
@@ -105,8 +136,25 @@ impl BadRecord {
     }
 }
 
+/// Where a scan stands, for `status` and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanStatus {
+    /// What it met.
+    pub counters: ScanCounters,
+    /// Messages read, by type.
+    pub messages: BTreeMap<MessageType, u64>,
+    /// Bytes that wait for their tick.
+    pub reorder_bytes: usize,
+    /// Bytes of the bodies of open transactions.
+    pub transaction_bytes: usize,
+    /// Bytes that wait to be taken by the flusher.
+    pub pending_bytes: usize,
+    /// Open transactions.
+    pub open_transactions: usize,
+}
+
 /// What a scan met, since it began.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanCounters {
     /// Records whose id is not above the highest id read before: a reader that reopened, or a writer's retry.
     pub duplicates: u64,
@@ -128,6 +176,8 @@ pub struct ScanCounters {
     pub replaced: u64,
     /// Bodies, Commits and Rollbacks of a transaction that is not open.
     pub orphans: u64,
+    /// Messages whose rows were let go, and read again when they came out.
+    pub parked: u64,
 }
 
 /// The state of one scan of one log.
@@ -137,6 +187,7 @@ pub struct Scanner {
     reorder: Reorder,
     transactions: Transactions,
     counters: ScanCounters,
+    messages: BTreeMap<MessageType, u64>,
 }
 
 impl Scanner {
@@ -148,6 +199,7 @@ impl Scanner {
             reorder: Reorder::default(),
             transactions: Transactions::default(),
             counters: ScanCounters::default(),
+            messages: BTreeMap::new(),
         }
     }
 
@@ -165,10 +217,14 @@ impl Scanner {
             }
         }
         self.highest = Some(record.id.clone());
-        match Message::decode(record) {
+        let decoded = Message::decode(record);
+        if let Ok(message) = &decoded {
+            *self.messages.entry(message.kind).or_default() += 1;
+        }
+        match decoded {
             Ok(message) if message.kind == MessageType::TIME_TICK => self.time_tick(message, out),
             Ok(message) if self.reorder.is_late(message.tick) => self.violate(message, out),
-            Ok(message) => self.reorder.hold(message.tick, Held::Message(Box::new(message))),
+            Ok(message) => self.hold(message),
             Err(malformed) => self.reject(*malformed, out),
         }
     }
@@ -198,6 +254,18 @@ impl Scanner {
         self.reorder.bytes() + self.transactions.bytes()
     }
 
+    /// Returns where the scan stands; what waits to be taken is not known here.
+    pub fn status(&self) -> ScanStatus {
+        ScanStatus {
+            counters: self.counters.clone(),
+            messages: self.messages.clone(),
+            reorder_bytes: self.reorder.bytes(),
+            transaction_bytes: self.transactions.bytes(),
+            pending_bytes: 0,
+            open_transactions: self.transactions.len(),
+        }
+    }
+
     /// Returns how many transactions are open.
     pub fn open_transactions(&self) -> usize {
         self.transactions.len()
@@ -213,6 +281,18 @@ impl Scanner {
         &self.counters
     }
 
+    /// Holds a message until its tick, without its rows when there is no room for them (ME-1).
+    fn hold(&mut self, mut message: Message) {
+        let has_rows = matches!(message.kind, MessageType::INSERT | MessageType::DELETE);
+        let full = self.held_bytes().saturating_add(message.size()) > self.limits.held_bytes_max;
+        let mut let_go = 0;
+        if has_rows && full {
+            self.counters.parked += 1;
+            let_go = std::mem::take(&mut message.payload).len();
+        }
+        self.reorder.hold(message.tick, Held::Message(Box::new(message), let_go));
+    }
+
     /// Releases everything up to a time tick, then the tick itself.
     fn time_tick(&mut self, message: Message, out: &mut Vec<Scanned>) {
         let tick = message.tick;
@@ -223,7 +303,9 @@ impl Scanner {
         let start = out.len();
         for held in self.reorder.release(tick) {
             match held {
-                Held::Message(message) => self.transactions.take(*message, &self.limits, &mut self.counters, out),
+                Held::Message(message, let_go) => {
+                    self.transactions.take(Body { message: *message, let_go }, &self.limits, &mut self.counters, out);
+                }
                 Held::Bad(bad) => self.report(bad, out),
             }
         }
@@ -265,6 +347,10 @@ impl Scanner {
 fn mark_group_ends(released: &mut [Scanned]) {
     let mut next = None;
     for scanned in released.iter_mut().rev() {
+        let scanned = match scanned {
+            Scanned::Parked(inner) => &mut **inner,
+            whole => whole,
+        };
         if let Scanned::Message(message, group_end) = scanned {
             *group_end = next != Some(message.tick);
             next = Some(message.tick);

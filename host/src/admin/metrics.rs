@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_core::ledger::Account;
 use tidegate_core::pchannel::{ChannelStatus, Status};
+use tidegate_message::MessageType;
 
 use crate::node::{NODE_ID, NodeStatus};
 
@@ -59,6 +60,9 @@ impl Collector for Scrape {
         family("milvus_wal_flusher_empty_time_tick_filtered", "Idle ticks passed over", Counter, by_pchannel(idle_ticks))?;
         let in_flight = pchannels.iter().map(|p| p.in_flight as f64).sum();
         family("milvus_wal_flusher_sync_dispatcher_pending_tasks", "Writes and calls in flight", Gauge, vec![(vec![node()], in_flight)])?;
+        for (name, help, kind, of) in SCANNER {
+            family(name, help, kind, pchannels.iter().flat_map(of).collect())?;
+        }
         let lag = by_channel(|c| c.lag_ms.map(|ms| ms as f64 / 1_000.0));
         family(
             "tidegate_channel_checkpoint_lag_seconds",
@@ -84,6 +88,45 @@ impl Collector for Scrape {
         )?;
         family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))
     }
+}
+
+/// A family of the scanner: its name, its help, its kind, its series of one pchannel.
+type ScannerFamily = (&'static str, &'static str, MetricType, fn(&Status) -> Vec<Series>);
+
+/// What Milvus calls its scanners' state. Every scan of ours catches up from the log; there is no second one on the writer's memory.
+const SCANNER: [ScannerFamily; 7] = [
+    ("milvus_wal_scanner_total", "Scans of the log", MetricType::Gauge, |p| {
+        let scans = f64::from(u8::from(p.state == "working"));
+        vec![(of_scan(p, &[("scanner_model", "catchup")]), scans)]
+    }),
+    ("milvus_wal_scan_message", "Messages read from the log", MetricType::Counter, |p| {
+        let series = |(kind, &count): (&MessageType, &u64)| {
+            (of_scan(p, &[("message_type", kind.name()), ("scanner_model", "catchup")]), count as f64)
+        };
+        p.scan.messages.iter().map(series).collect()
+    }),
+    ("milvus_wal_scan_time_tick_violation_message", "Messages below a tick that was passed", MetricType::Counter, |p| {
+        vec![(of_scan(p, &[("scanner_model", "catchup")]), p.scan.counters.violations as f64)]
+    }),
+    ("milvus_wal_scan_txn", "Transactions read, by how they ended", MetricType::Counter, |p| {
+        let c = &p.scan.counters;
+        let ends = [("committed", c.committed), ("rollback", c.rolled_back), ("expired", c.expired)];
+        ends.map(|(state, count)| (of_scan(p, &[("state", state)]), count as f64)).into()
+    }),
+    ("milvus_wal_scanner_pending_queue_bytes", "Bytes that wait for the flusher", MetricType::Gauge, |p| {
+        vec![(of_scan(p, &[]), p.scan.pending_bytes as f64)]
+    }),
+    ("milvus_wal_scanner_time_tick_buf_bytes", "Bytes that wait for their tick", MetricType::Gauge, |p| {
+        vec![(of_scan(p, &[]), p.scan.reorder_bytes as f64)]
+    }),
+    ("milvus_wal_scanner_txn_buf_bytes", "Bytes of open transactions", MetricType::Gauge, |p| {
+        vec![(of_scan(p, &[]), p.scan.transaction_bytes as f64)]
+    }),
+];
+
+fn of_scan(p: &Status, more: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    let labels = [node(), ("channel_name", p.pchannel.clone())];
+    labels.into_iter().chain(more.iter().map(|(key, value)| (*key, (*value).to_owned()))).collect()
 }
 
 fn node() -> (&'static str, String) {
@@ -127,6 +170,7 @@ fn ledger_rows(c: &ChannelStatus) -> Vec<Series> {
 #[cfg(test)]
 mod tests {
     use tidegate_core::ledger::Ledger;
+    use tidegate_core::scan::ScanStatus;
 
     use super::*;
 
@@ -162,6 +206,7 @@ mod tests {
             idle_ticks_filtered: 5,
             unknown_types: 0,
             pressure_cuts: 0,
+            scan: ScanStatus { messages: [(MessageType::INSERT, 8)].into(), transaction_bytes: 12, ..ScanStatus::default() },
             channels: vec![channel],
         };
         let status =
@@ -172,6 +217,10 @@ mod tests {
             r#"milvus_wal_flusher_time_tick{node_id="1",channel_name="p_0",term="4"} 1.5"#,
             r#"milvus_wal_flusher_empty_time_tick_filtered_total{node_id="1",channel_name="p_0"} 5.0"#,
             r#"milvus_wal_flusher_sync_dispatcher_pending_tasks{node_id="1"} 2.0"#,
+            r#"milvus_wal_scanner_total{node_id="1",channel_name="p_0",scanner_model="catchup"} 1.0"#,
+            r#"milvus_wal_scan_message_total{node_id="1",channel_name="p_0",message_type="Insert",scanner_model="catchup"} 8.0"#,
+            r#"milvus_wal_scan_txn_total{node_id="1",channel_name="p_0",state="committed"} 0.0"#,
+            r#"milvus_wal_scanner_txn_buf_bytes{node_id="1",channel_name="p_0"} 12.0"#,
             r#"tidegate_channel_checkpoint_lag_seconds{node_id="1",channel="p_0_1v0"} 2.5"#,
             r#"tidegate_ledger_rows{node_id="1",channel="p_0_1v0",kind="insert",end="pending"} 7.0"#,
             r#"tidegate_component_faults_total{node_id="1",pchannel="p_0"} 1.0"#,

@@ -11,6 +11,7 @@ use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
 use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
 use tidegate_core::retry::backoff_ms;
+use tidegate_core::scan::ScanLimits;
 use tidegate_core::turn::Fault;
 
 use super::dead_letters::DeadLetters;
@@ -44,7 +45,7 @@ impl Driver {
         let term = peers.log.term();
         let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
         let limits = Limits {
-            bytes_max: settings.share_bytes(),
+            bytes_max: settings.share_bytes() - settings.scan_bytes(),
             page_max: settings.page_max as usize,
             // The embedded coordinator is the authority: what it does not know does not exist.
             not_found_tolerance: 0,
@@ -62,6 +63,7 @@ impl Driver {
             component,
             instance: None,
             scan: None,
+            scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes(), ..ScanLimits::default() },
             peers,
             dead_letters,
             workers,
@@ -109,6 +111,7 @@ struct Running {
     component: Arc<Loaded>,
     instance: Option<Instance>,
     scan: Option<Scan>,
+    scan_limits: ScanLimits,
     peers: Peers,
     dead_letters: DeadLetters,
     workers: Workers,
@@ -174,7 +177,7 @@ impl Running {
                 return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), Instance::snapshot)));
             }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
-                let opened = Scan::start(self.peers.log.clone(), scan, from, self.batches.clone());
+                let opened = Scan::start(self.peers.log.clone(), scan, from, self.scan_limits.clone(), self.batches.clone());
                 let result =
                     opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
                 return Some(Event::Ended { id, result });
@@ -233,7 +236,9 @@ impl Running {
         match question {
             Question::Status(reply) => {
                 let mut status = self.core.status();
-                status.held_bytes += self.scan.as_ref().map_or(0, Scan::held_bytes);
+                status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
+                status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
+                status.bytes_max += self.scan_limits.held_bytes_max;
                 // Who asked may have given up.
                 let _gone = reply.send(status);
             }

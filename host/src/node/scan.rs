@@ -1,17 +1,19 @@
 //! The thread that reads a log for a pchannel. A reader that ends without our stop is opened again, after the last record read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use tidegate_core::calls::Position;
 use tidegate_core::retry::backoff_ms;
-use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
+use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
+use tidegate_message::MessageId;
 
 use crate::wal::embedded::EmbeddedLog;
-use crate::wal::{Log, LogItem, LogReader, ReadFrom};
+use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
 const BATCH_MESSAGES: usize = 512;
@@ -23,7 +25,7 @@ const STOP_GRAIN: Duration = Duration::from_millis(100);
 /// A scan that runs. Dropping it ends the thread.
 pub(super) struct Scan {
     stop: Arc<AtomicBool>,
-    held: Arc<AtomicUsize>,
+    status: Arc<Mutex<ScanStatus>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,18 +33,31 @@ pub(super) struct Scan {
 pub(super) type Batch = (u64, Vec<Scanned>);
 
 impl Scan {
-    pub fn start(log: Arc<EmbeddedLog>, scan: u64, from: Option<Position>, out: Sender<Batch>) -> std::io::Result<Self> {
+    pub fn start(
+        log: Arc<EmbeddedLog>,
+        scan: u64,
+        from: Option<Position>,
+        limits: ScanLimits,
+        out: Sender<Batch>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let held = Arc::new(AtomicUsize::new(0));
-        let mut reading = Reading { log, scan, out, stop: stop.clone(), held: held.clone(), scanner: Scanner::new(ScanLimits::default()) };
+        let status = Arc::new(Mutex::new(ScanStatus::default()));
+        let mut reading = Reading {
+            scan,
+            out,
+            stop: stop.clone(),
+            status: status.clone(),
+            scanner: Scanner::new(limits),
+            again: ReadAgain { log: log.clone(), reader: None },
+            log,
+        };
         let first = from.map_or(ReadFrom::Earliest, |p| ReadFrom::At(p.last_confirmed));
         let thread = thread::Builder::new().name("scan".into()).spawn(move || reading.run(first))?;
-        Ok(Self { stop, held, thread: Some(thread) })
+        Ok(Self { stop, status, thread: Some(thread) })
     }
 
-    /// Bytes that wait for their tick or their transaction's end.
-    pub fn held_bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    pub fn status(&self) -> ScanStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -60,8 +75,9 @@ struct Reading {
     scan: u64,
     out: Sender<Batch>,
     stop: Arc<AtomicBool>,
-    held: Arc<AtomicUsize>,
+    status: Arc<Mutex<ScanStatus>>,
     scanner: Scanner,
+    again: ReadAgain,
 }
 
 impl Reading {
@@ -79,15 +95,20 @@ impl Reading {
             let wait = Duration::from_millis(backoff_ms(failures));
             let reason = ended.map_or_else(|e| e.to_string(), |()| "it ended".to_owned());
             tracing::warn!(pchannel = self.log.pchannel(), "the scan stopped: {reason}; it is opened again in {wait:?}");
-            let mut waited = Duration::ZERO;
-            while waited < wait && !self.stopped() {
-                thread::sleep(STOP_GRAIN.min(wait - waited));
-                waited += STOP_GRAIN;
-            }
+            self.pause(wait);
         }
     }
 
-    fn drain(&mut self, reader: &mut dyn LogReader, from: &mut ReadFrom, failures: &mut u32) -> Result<(), crate::wal::LogError> {
+    /// Waits, but not past a stop.
+    fn pause(&self, wait: Duration) {
+        let mut waited = Duration::ZERO;
+        while waited < wait && !self.stopped() {
+            thread::sleep(STOP_GRAIN.min(wait - waited));
+            waited += STOP_GRAIN;
+        }
+    }
+
+    fn drain(&mut self, reader: &mut dyn LogReader, from: &mut ReadFrom, failures: &mut u32) -> Result<(), LogError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while !self.stopped() {
@@ -105,7 +126,7 @@ impl Reading {
                 Some(LogItem::IdleTick { tick, last_confirmed }) => self.scanner.idle_tick(tick, last_confirmed, &mut batch),
                 None => {}
             }
-            self.held.store(self.scanner.held_bytes(), Ordering::Relaxed);
+            self.note(if batch.is_empty() { 0 } else { bytes });
             if !batch.is_empty() && (idle || batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES) {
                 self.hand_on(std::mem::take(&mut batch));
                 bytes = 0;
@@ -114,7 +135,47 @@ impl Reading {
         Ok(())
     }
 
-    fn hand_on(&self, batch: Vec<Scanned>) {
+    fn note(&self, pending_bytes: usize) {
+        let status = ScanStatus { pending_bytes, ..self.scanner.status() };
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Hands messages on, those that were parked with their rows again: so many at a time that their bytes are bounded (ME-1).
+    fn hand_on(&mut self, released: Vec<Scanned>) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for mut scanned in released {
+            if let Some(id) = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| m.id.clone()) {
+                let Some(payload) = self.read_again(&id) else { return };
+                bytes += payload.len();
+                scanned = scanned.unpark(payload);
+            }
+            batch.push(scanned);
+            if bytes >= BATCH_BYTES {
+                self.send(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+        }
+        self.send(batch);
+    }
+
+    /// Reads a payload again, as often as it takes; `None` when the scan is stopped.
+    fn read_again(&mut self, id: &MessageId) -> Option<Bytes> {
+        let mut failures = 0;
+        while !self.stopped() {
+            match self.again.payload(id) {
+                Ok(payload) => return Some(payload),
+                Err(error) => {
+                    failures += 1;
+                    let wait = Duration::from_millis(backoff_ms(failures));
+                    tracing::warn!(pchannel = self.log.pchannel(), "record {id} was not read again: {error}; tried again in {wait:?}");
+                    self.pause(wait);
+                }
+            }
+        }
+        None
+    }
+
+    fn send(&self, batch: Vec<Scanned>) {
         let mut batch = (self.scan, batch);
         while !self.stopped() {
             match self.out.send_timeout(batch, STOP_GRAIN) {
@@ -126,5 +187,91 @@ impl Reading {
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads records a second time. They are asked for in about the order of the log, so one reader that goes forward serves most of them.
+struct ReadAgain {
+    log: Arc<EmbeddedLog>,
+    /// A reader, and the record it gave last.
+    reader: Option<(Box<dyn LogReader>, MessageId)>,
+}
+
+impl ReadAgain {
+    fn payload(&mut self, id: &MessageId) -> Result<Bytes, LogError> {
+        let ahead = |last: &MessageId| last.compare(id).is_ok_and(std::cmp::Ordering::is_lt);
+        let mut reader = match self.reader.take() {
+            Some((reader, last)) if ahead(&last) => reader,
+            _ => self.log.open(ReadFrom::At(id.clone()))?,
+        };
+        loop {
+            match reader.next(STOP_GRAIN)? {
+                Some(LogItem::Record(record)) if record.id == *id => {
+                    self.reader = Some((reader, record.id));
+                    return Ok(record.payload);
+                }
+                Some(LogItem::Record(record)) if ahead(&record.id) => {}
+                _ => return Err(LogError::Storage(format!("record {id} was read before and is not there now"))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+    use tidegate_message::build;
+    use tidegate_message::columns::PrimaryKey;
+
+    use super::*;
+    use crate::wal::TickSource;
+    use crate::wal::embedded::{EmbeddedLogs, LogLimits};
+
+    /// Ticks and ids that ascend.
+    struct Counter(Mutex<u64>);
+
+    impl TickSource for Counter {
+        fn next_ticks(&self, count: u32) -> Result<u64, LogError> {
+            let mut next = self.0.lock().unwrap();
+            *next += u64::from(count);
+            Ok(*next - u64::from(count))
+        }
+
+        fn next_ids(&self, count: u32) -> Result<i64, LogError> {
+            self.next_ticks(count).map(|first| first as i64)
+        }
+    }
+
+    #[test]
+    fn rows_that_were_let_go_are_read_again_and_delivered_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = EmbeddedLogs::open(dir.path(), LogLimits::default()).unwrap();
+        let log = logs.open_pchannel("p_0", 1, Arc::new(Counter(Mutex::new(1 << 40)))).unwrap();
+        let body = |key: String| build::delete("p_0_1v0", 1, 2, &[PrimaryKey::VarChar(key)]);
+        // Two transactions whose bodies interleave, and are committed in the order in which they did not begin.
+        let first = log.begin_txn("p_0_1v0", -1).unwrap();
+        let second = log.begin_txn("p_0_1v0", -1).unwrap();
+        for nth in 0..20 {
+            for (name, txn) in [("first", &first), ("second", &second)] {
+                log.append(vec![build::with_txn(body(format!("{name} {nth}")), txn)]).unwrap();
+            }
+        }
+        log.commit_txn("p_0_1v0", &second).unwrap();
+        log.commit_txn("p_0_1v0", &first).unwrap();
+
+        let (out, batches) = unbounded();
+        let limits = ScanLimits { held_bytes_max: 1_000, ..ScanLimits::default() };
+        let scan = Scan::start(log.clone(), 1, None, limits, out).unwrap();
+        let mut rows = Vec::new();
+        while rows.len() < 40 {
+            let (_, batch) = batches.recv_timeout(Duration::from_secs(20)).expect("40 bodies come");
+            for scanned in batch {
+                let Scanned::Message(message, _) = scanned else { panic!("{scanned:?}") };
+                rows.extend(message.txn.map(|_| message.payload.clone()));
+            }
+        }
+        let expected = ["second", "first"].iter().flat_map(|name| (0..20).map(move |nth| body(format!("{name} {nth}")).payload));
+        assert_eq!(rows, expected.collect::<Vec<_>>());
+        assert!(scan.status().counters.parked > 30, "{:?}", scan.status());
     }
 }

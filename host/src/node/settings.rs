@@ -98,6 +98,11 @@ impl Settings {
         self.budget_bytes / self.pchannels as usize
     }
 
+    /// ME-1: the part of a share for what waits for its tick or its transaction's end; rows beyond it stay in the log.
+    pub(super) fn scan_bytes(&self) -> usize {
+        self.share_bytes() / 4
+    }
+
     pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
         // ME-1: a batch is at most a quarter of the share, so that one can be written while the next ones fill.
         let batch_bytes_max = self.share_bytes() as u64 / 4;

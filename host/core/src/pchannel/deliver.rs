@@ -40,6 +40,11 @@ impl Pchannel {
                     self.set_aside(&message, reason);
                 }
                 Scanned::Quarantined { message, reason } => self.set_aside(&message, reason),
+                Scanned::Parked(_) => {
+                    // Rows that cannot be read again are not passed over: the scan begins anew.
+                    let id = scanned.message().map(|m| m.id.to_string()).unwrap_or_default();
+                    return self.lose_instance(&crate::turn::Fault::Start(format!("the scan delivered message {id} without its rows")));
+                }
                 Scanned::Malformed(bad) => {
                     let crate::scan::BadRecord { malformed, kind, vchannel, tick, .. } = *bad;
                     let reason = malformed.error.to_string();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Counters, Instance, Pchannel, Phase};
 use crate::account::{ChannelAccount, Pinned, Standing};
 use crate::ledger::Ledger;
+use crate::scan::ScanStatus;
 use crate::turn::{ChannelIndex, EVERY_CHANNEL, Ordinal, TurnReport};
 
 /// The state of a pchannel.
@@ -44,6 +45,8 @@ pub struct Status {
     pub unknown_types: u64,
     /// Batches that memory pressure ended.
     pub pressure_cuts: u64,
+    /// The scan of the log.
+    pub scan: ScanStatus,
     /// The channels.
     pub channels: Vec<ChannelStatus>,
 }
@@ -138,6 +141,8 @@ impl Pchannel {
             idle_ticks_filtered: self.report.idle_ticks_filtered,
             unknown_types: self.report.unknown_types,
             pressure_cuts: self.report.pressure_cuts,
+            // Whoever runs the scan knows.
+            scan: ScanStatus::default(),
             channels: self.accounts().map(|c| self.channel_status(c)).collect(),
         }
     }

@@ -8,8 +8,8 @@ use super::BadRecord;
 
 /// What waits for its tick.
 pub(super) enum Held {
-    /// A message.
-    Message(Box<Message>),
+    /// A message, and the bytes of its payload that were let go.
+    Message(Box<Message>, usize),
     /// A record that is no message, but whose tick can be read.
     Bad(Box<BadRecord>),
 }
@@ -17,7 +17,7 @@ pub(super) enum Held {
 impl Held {
     fn size(&self) -> usize {
         match self {
-            Held::Message(message) => message.size(),
+            Held::Message(message, _) => message.size(),
             Held::Bad(bad) => bad.malformed.record.size(),
         }
     }
@@ -76,7 +76,7 @@ mod tests {
         released
             .into_iter()
             .map(|held| match held {
-                Held::Message(message) => message.tick,
+                Held::Message(message, _) => message.tick,
                 Held::Bad(_) => unreachable!("no bad record was held"),
             })
             .collect()
@@ -87,7 +87,7 @@ mod tests {
         let mut reorder = Reorder::default();
         for n in 0..25u64 {
             let tick = n * 7 % 25;
-            reorder.hold(tick, Held::Message(Box::new(message(i64::try_from(n).unwrap(), tick))));
+            reorder.hold(tick, Held::Message(Box::new(message(i64::try_from(n).unwrap(), tick)), 0));
         }
         assert!(reorder.bytes() > 0);
         assert_eq!(ticks(reorder.release(9)), (0..=9).collect::<Vec<_>>());

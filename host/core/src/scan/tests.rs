@@ -1,3 +1,4 @@
+use tidegate_message::columns::PrimaryKey;
 use tidegate_message::{Outgoing, build};
 
 use super::*;
@@ -78,6 +79,11 @@ impl Scan {
                 Scanned::Violation { message, .. } => (format!("late {}", message.id), message.tick, false),
                 Scanned::Malformed(bad) => (format!("bad {}", bad.malformed.record.id), bad.tick.unwrap_or_default(), false),
                 Scanned::Quarantined { message, .. } => (format!("quarantined {}", message.id), message.tick, false),
+                Scanned::Parked(inner) => match *inner {
+                    Scanned::Message(m, end) => (format!("parked {}", m.id), m.tick, end),
+                    Scanned::Quarantined { message, .. } => (format!("parked quarantined {}", message.id), message.tick, false),
+                    other => panic!("{other:?}"),
+                },
             })
             .collect()
     }
@@ -204,7 +210,7 @@ fn only_a_forced_promotion_that_is_not_ignored_rolls_back_what_is_open() {
         alter.kind = MessageType::ALTER_REPLICATE_CONFIG;
         alter.header = Header::AlterReplicateConfig { force_promote, ignore };
         let Scanner { transactions, limits, counters, .. } = &mut scan.scanner;
-        transactions.take(alter, limits, counters, &mut scan.out);
+        transactions.take(Body { message: alter, let_go: 0 }, limits, counters, &mut scan.out);
         assert_eq!(scan.scanner.open_transactions(), open, "force {force_promote}, ignore {ignore}");
         assert_eq!(scan.taken().last().unwrap().0, "50");
     }
@@ -277,7 +283,7 @@ fn a_record_of_another_log_is_reported_and_never_compared() {
 fn a_transaction_over_the_limit_is_quarantined_and_its_payloads_leave_memory() {
     let t = txn(7, SECOND);
     let mut scan = Scan::new();
-    scan.scanner = Scanner::new(ScanLimits { transaction_bytes_max: message(1, 1).size() + 50 });
+    scan.scanner = Scanner::new(ScanLimits { transaction_bytes_max: message(1, 1).size() + 50, ..ScanLimits::default() });
     scan.begin(1, t).body(2, t).body(3, t).body(4, t).commit(5, t).tick(5);
     let names: Vec<String> = scan.taken().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["quarantined 2", "quarantined 3", "quarantined 4", "tick"]);
@@ -316,4 +322,47 @@ mod random {
             prop_assert!(got.is_sorted_by_key(|(tick, _)| *tick));
         }
     }
+}
+
+/// A message with a payload of a little more than so many bytes.
+fn delete(bytes: usize) -> Outgoing {
+    build::delete("ch_1v0", 1, 2, &[PrimaryKey::VarChar("k".repeat(bytes))])
+}
+
+#[test]
+fn beyond_the_limit_only_headers_are_held_and_what_was_let_go_comes_out_parked_in_its_place() {
+    let mut scan = Scan::new();
+    scan.scanner = Scanner::new(ScanLimits { held_bytes_max: 4_000, ..ScanLimits::default() });
+    for nth in 1..=8 {
+        scan.push(nth, delete(1_000));
+    }
+    assert!(scan.scanner.held_bytes() < 4_000 + 8 * 500, "{}", scan.scanner.held_bytes());
+    scan.push(9, build::flush("ch_1v0", 1, 2, 3)).tick(9);
+    let names: Vec<String> = scan.out.iter().map(|s| if matches!(s, Scanned::Parked(_)) { "parked" } else { "whole" }.to_owned()).collect();
+    assert_eq!(names[..3], ["whole", "whole", "whole"]);
+    assert_eq!(names[3..8], ["parked"; 5], "an insert that came beyond the limit has no rows");
+    assert_eq!(names[8..], ["whole", "whole"], "a message without rows is never parked");
+    assert_eq!((scan.scanner.counters().parked, scan.scanner.held_bytes()), (5, 0));
+    let parked = scan.out.remove(3);
+    assert!(parked.message().is_some_and(|m| m.payload.is_empty() && m.id == MessageId::RocksMq(4)));
+    let Scanned::Message(whole, true) = parked.unpark("rows".into()) else { panic!("a message that ends its group") };
+    assert_eq!(whole.payload, "rows");
+}
+
+#[test]
+fn bodies_that_were_let_go_count_for_their_transactions_size_and_come_out_parked_at_its_commit() {
+    let mut scan = Scan::new();
+    let limits = ScanLimits { held_bytes_max: 1, transaction_bytes_max: 3_500 };
+    scan.scanner = Scanner::new(limits.clone());
+    let small = txn(1, SECOND);
+    scan.begin(1, small).push(2, build::with_txn(delete(1_000), &small)).commit(3, small).tick(3);
+    assert_eq!(scan.taken(), expect(&[("parked 2", 3, false), ("tick", 3, true)]));
+    let large = txn(2, SECOND);
+    scan.begin(4, large);
+    for tick in 5..=8 {
+        scan.push(tick, build::with_txn(delete(1_000), &large));
+    }
+    scan.commit(9, large).tick(9);
+    let names: Vec<String> = scan.taken().into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["parked quarantined 6", "parked quarantined 7", "parked quarantined 8", "parked quarantined 9", "tick"]);
 }

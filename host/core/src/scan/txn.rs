@@ -9,6 +9,22 @@ use super::{ScanCounters, ScanLimits, Scanned};
 /// Bits of a time tick below its milliseconds.
 const LOGICAL_BITS: u32 = 18;
 
+/// A message on its way through the transactions.
+pub(super) struct Body {
+    /// The message.
+    pub message: Message,
+    /// Bytes of its payload that were let go, to be read again.
+    pub let_go: usize,
+}
+
+impl Body {
+    /// What comes out for it.
+    fn out(self, scanned: impl FnOnce(Box<Message>) -> Scanned) -> Scanned {
+        let scanned = scanned(Box::new(self.message));
+        if self.let_go > 0 { Scanned::Parked(Box::new(scanned)) } else { scanned }
+    }
+}
+
 /// One transaction whose end was not yet read.
 #[derive(Default)]
 struct Open {
@@ -16,8 +32,10 @@ struct Open {
     keepalive_ms: i64,
     /// Tick of the last body, or of Begin.
     refreshed: u64,
-    bodies: Vec<Message>,
+    bodies: Vec<Body>,
     bytes: usize,
+    /// Bytes of the bodies that were let go.
+    let_go: usize,
     /// Why none of its rows may be used.
     spoiled: Option<String>,
 }
@@ -64,27 +82,28 @@ impl Transactions {
     }
 
     /// Takes one message in tick order.
-    pub fn take(&mut self, message: Message, limits: &ScanLimits, counters: &mut ScanCounters, out: &mut Vec<Scanned>) {
+    pub fn take(&mut self, body: Body, limits: &ScanLimits, counters: &mut ScanCounters, out: &mut Vec<Scanned>) {
+        let message = &body.message;
         if let Header::AlterReplicateConfig { force_promote: true, ignore: false } = message.header {
             counters.rolled_back += self.open.len() as u64;
             self.open.clear();
             self.bytes = 0;
         }
         let Some(txn) = message.txn else {
-            out.push(Scanned::Message(Box::new(message), false));
+            out.push(body.out(|message| Scanned::Message(message, false)));
             return;
         };
         match message.kind {
             MessageType::BEGIN_TXN => self.begin(txn.txn_id, txn.keepalive_ms, message.tick, counters),
             MessageType::COMMIT_TXN => match self.close(txn.txn_id) {
-                Some(open) => commit(open, &message, counters, out),
+                Some(open) => commit(open, message, counters, out),
                 None => counters.orphans += 1,
             },
             MessageType::ROLLBACK_TXN => match self.close(txn.txn_id) {
                 Some(_) => counters.rolled_back += 1,
                 None => counters.orphans += 1,
             },
-            _ => self.body(txn.txn_id, message, limits, counters),
+            _ => self.body(txn.txn_id, body, limits, counters),
         }
     }
 
@@ -132,25 +151,27 @@ impl Transactions {
         self.open.insert(id, Open { keepalive_ms, refreshed: tick, ..Open::default() });
     }
 
-    fn body(&mut self, id: i64, mut message: Message, limits: &ScanLimits, counters: &mut ScanCounters) {
+    fn body(&mut self, id: i64, mut body: Body, limits: &ScanLimits, counters: &mut ScanCounters) {
         let Some(open) = self.open.get_mut(&id) else {
             counters.orphans += 1;
             return;
         };
-        open.refreshed = message.tick;
-        let size = message.size();
-        if open.bytes.saturating_add(size) > limits.transaction_bytes_max {
-            open.spoil(format!("its transaction {id} is larger than {} bytes; the payload stays in the log", limits.transaction_bytes_max));
-            for body in open.bodies.iter_mut().chain([&mut message]) {
-                body.payload = Default::default();
+        open.refreshed = body.message.tick;
+        let size = body.message.size();
+        open.let_go = open.let_go.saturating_add(body.let_go);
+        if open.bytes.saturating_add(open.let_go).saturating_add(size) > limits.transaction_bytes_max {
+            open.spoil(format!("its transaction {id} is larger than {} bytes", limits.transaction_bytes_max));
+            // Nothing of it is written, so nothing of it need be held; each payload is read again for its dead letter.
+            for body in open.bodies.iter_mut().chain([&mut body]) {
+                body.let_go += std::mem::take(&mut body.message.payload).len();
             }
-            self.bytes -= std::mem::replace(&mut open.bytes, open.bodies.iter().map(Message::size).sum());
+            self.bytes -= std::mem::replace(&mut open.bytes, open.bodies.iter().map(|b| b.message.size()).sum());
             self.bytes += open.bytes;
         }
-        let size = message.size();
+        let size = body.message.size();
         open.bytes += size;
         self.bytes += size;
-        open.bodies.push(message);
+        open.bodies.push(body);
     }
 
     fn close(&mut self, id: i64) -> Option<Open> {
@@ -167,9 +188,9 @@ fn commit(open: Open, commit: &Message, counters: &mut ScanCounters, out: &mut V
     }
     counters.committed += 1;
     out.extend(open.bodies.into_iter().map(|mut body| {
-        body.tick = commit.tick;
-        body.last_confirmed = commit.last_confirmed.clone();
-        Scanned::Message(Box::new(body), false)
+        body.message.tick = commit.tick;
+        body.message.last_confirmed = commit.last_confirmed.clone();
+        body.out(|message| Scanned::Message(message, false))
     }));
 }
 
@@ -177,5 +198,5 @@ fn commit(open: Open, commit: &Message, counters: &mut ScanCounters, out: &mut V
 fn quarantine(open: Open, counters: &mut ScanCounters, out: &mut Vec<Scanned>) {
     let reason = open.spoiled.unwrap_or_default();
     counters.quarantined += open.bodies.len() as u64;
-    out.extend(open.bodies.into_iter().map(|body| Scanned::Quarantined { message: Box::new(body), reason: reason.clone() }));
+    out.extend(open.bodies.into_iter().map(|body| body.out(|message| Scanned::Quarantined { message, reason: reason.clone() })));
 }
