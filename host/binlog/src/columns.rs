@@ -86,16 +86,16 @@ pub(crate) fn row_count(column: &FieldColumn) -> Result<usize, WriteError> {
         | (DataType::Int8, Values::Int8(_))
         | (DataType::Int16, Values::Int16(_))
         | (DataType::Int32, Values::Int32(_))
-        | (DataType::Int64, Values::Int64(_))
+        | (DataType::Int64 | DataType::Timestamptz, Values::Int64(_))
         | (DataType::Float, Values::Float(_))
         | (DataType::Double, Values::Double(_)) => {}
-        (DataType::VarChar | DataType::Json, Values::Bytes { ends, bytes }) => {
+        (data_type, Values::Bytes { ends, bytes }) if has_variable_length(data_type) => {
             let mut start = 0;
             for (i, &end) in ends.iter().enumerate() {
                 let Some(value) = bytes.get(start..end) else {
                     return fail(format!("value {i} spans bytes {start}..{end} of {}", bytes.len()));
                 };
-                if column.data_type == DataType::VarChar && std::str::from_utf8(value).is_err() {
+                if data_type.is_text() && std::str::from_utf8(value).is_err() {
                     return fail(format!("value {i} is not UTF-8"));
                 }
                 start = end;
@@ -104,14 +104,23 @@ pub(crate) fn row_count(column: &FieldColumn) -> Result<usize, WriteError> {
                 return fail(format!("{} bytes, but the values end at {start}", bytes.len()));
             }
         }
-        (DataType::FloatVector, Values::Fixed { width, bytes }) => {
+        (data_type, Values::Fixed { width, bytes }) if data_type.is_dense_vector() => {
             if *width == 0 || i32::try_from(*width).is_err() || bytes.len() % width != 0 {
                 return fail(format!("{} bytes are not rows of {width}", bytes.len()));
             }
         }
         (data_type, values) => return fail(format!("type {data_type:?}, but {} values", storage_name(values))),
     }
-    Ok(value_count(&column.values))
+    let rows = value_count(&column.values);
+    match &column.valid {
+        Some(valid) if valid.len() != rows => fail(format!("{rows} values, but {} flags of validity", valid.len())),
+        _ => Ok(rows),
+    }
+}
+
+fn has_variable_length(data_type: DataType) -> bool {
+    use DataType::{Array, Geometry, Json, SparseFloatVector};
+    data_type.is_text() || matches!(data_type, Array | Json | Geometry | SparseFloatVector)
 }
 
 /// Value `i` of the back-to-back storage, empty if the ends are not ascending within the bytes.

@@ -5,7 +5,7 @@ use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Valu
 
 use crate::columns::{STRING_TYPE, payload_type, slice, storage_name, value_count};
 use crate::envelope::{Envelope, EventKind, Label};
-use crate::parquet_read::{Column, read_columns};
+use crate::parquet_read::{Column, read_table};
 use crate::{ReadError, SegmentKey, WriteError, parquet_write};
 
 /// Field id of a payload that is not a field's.
@@ -76,7 +76,7 @@ pub fn write_delta_log(key: &SegmentKey, deletes: &Deletes) -> Result<Vec<u8>, W
     let column =
         FieldColumn { field_id: NO_FIELD, name: String::new(), data_type: DataType::VarChar, is_primary: false, valid: None, values };
     Label { key, field: NO_FIELD, payload_type: STRING_TYPE, kind: EventKind::Delete, tick_from, tick_to, extras }
-        .wrap(|out| parquet_write::append_column(out, &column, true))
+        .wrap(|out| parquet_write::append_column(out, &column, deletes.keys.len()))
 }
 
 fn key_type(key: &PrimaryKey) -> DataType {
@@ -89,9 +89,13 @@ fn key_type(key: &PrimaryKey) -> DataType {
 /// Reads the deletes of a delta log: JSON rows, the older `pk,ts` rows, or the two columns of the Parquet form.
 pub(crate) fn read_delta(bytes: &[u8], envelope: &Envelope) -> Result<Deletes, ReadError> {
     let at = envelope.payload_at;
-    let mut columns = read_columns(bytes.get(at..).unwrap_or_default(), at)?.into_iter();
-    match (columns.next(), columns.next()) {
-        (Some(Column { values: Values::Bytes { ends, bytes }, .. }), None) => {
+    let columns = read_table(bytes.get(at..).unwrap_or_default(), at)?.columns;
+    if let Some(column) = columns.iter().find(|column| column.valid.as_ref().is_some_and(|valid| valid.contains(&false))) {
+        return Err(ReadError::unsupported(at, format!("column {:?} has nulls", column.name)));
+    }
+    let mut columns = columns.into_iter();
+    match (columns.next(), columns.next(), columns.next()) {
+        (Some(Column { values: Values::Bytes { ends, bytes }, .. }), None, _) => {
             let mut deletes = Deletes::default();
             for i in 0..ends.len() {
                 let row = slice(&ends, &bytes, i);
@@ -102,15 +106,16 @@ pub(crate) fn read_delta(bytes: &[u8], envelope: &Envelope) -> Result<Deletes, R
             }
             Ok(deletes)
         }
-        (Some(keys), Some(Column { values: Values::Int64(ticks), .. })) => {
+        (Some(keys), Some(Column { values: Values::Int64(ticks), .. }), None) => {
             let keys = primary_keys(&keys.values, at)?;
             if keys.len() != ticks.len() {
                 return Err(ReadError::damaged(at, format!("{} keys, but {} ticks", keys.len(), ticks.len())));
             }
             Ok(Deletes { keys, ticks: ticks.into_iter().map(i64::cast_unsigned).collect() })
         }
-        (first, _) => {
-            let names: Vec<String> = first.into_iter().chain(columns).map(|column| column.name).collect();
+        (first, second, third) => {
+            let all = [first, second, third].into_iter().flatten().chain(columns);
+            let names: Vec<String> = all.map(|column| column.name).collect();
             Err(ReadError::unsupported(at, format!("columns {names:?} are not those of a delta log")))
         }
     }
@@ -153,7 +158,7 @@ mod tests {
         assert_eq!((envelope.tick_from, envelope.tick_to, envelope.written), (100, 109, 109));
         assert_eq!((envelope.field, envelope.payload_type, envelope.original_size), (-1, 20, 281));
 
-        let columns = read_columns(&file[envelope.payload_at..], envelope.payload_at).unwrap();
+        let columns = read_table(&file[envelope.payload_at..], envelope.payload_at).unwrap().columns;
         let Values::Bytes { ends, bytes } = &columns[0].values else { panic!("text") };
         assert_eq!(slice(ends, bytes, 0), br#"{"pk":1,"ts":100,"pkType":5}"#);
         assert_eq!(slice(ends, bytes, 9), br#"{"pk":10,"ts":109,"pkType":5}"#);

@@ -31,6 +31,7 @@
 
 mod bloom;
 mod columns;
+mod compression;
 mod delta;
 mod describe;
 mod envelope;

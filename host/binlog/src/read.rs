@@ -1,11 +1,12 @@
 //! Any segment file, by what it begins with.
 
+use serde_json::Value;
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, Values};
 
-use crate::columns::{data_type, storage_name, type_name};
+use crate::columns::{data_type, storage_name, type_name, value_count};
 use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
-use crate::parquet_read::read_columns;
+use crate::parquet_read::read_table;
 use crate::statistics::read_statistics;
 use crate::{PkStatistics, ReadError};
 
@@ -93,16 +94,24 @@ pub(crate) fn read_insert(bytes: &[u8], envelope: &Envelope) -> Result<FieldColu
     let at = envelope.payload_at;
     let code = envelope.payload_type;
     let data_type = data_type(code).ok_or_else(|| ReadError::unsupported(at, format!("values of type {} ({code})", type_name(code))))?;
-    let mut columns = read_columns(bytes.get(at..).unwrap_or_default(), at)?.into_iter();
+    let mut columns = read_table(bytes.get(at..).unwrap_or_default(), at)?.columns.into_iter();
     let (Some(column), None) = (columns.next(), columns.next()) else {
-        return Err(ReadError::unsupported(at, "an insert log with two columns"));
+        return Err(ReadError::unsupported(at, "an insert log with more than one column"));
     };
     let values = narrow(column.values, data_type).map_err(|problem| ReadError::damaged(at, problem))?;
-    Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, valid: None, values })
+    // Milvus' compaction marks every column OPTIONAL; whether the field is nullable stands in the extras.
+    let valid = match envelope.extras.get("nullable").and_then(Value::as_bool) {
+        Some(true) => Some(column.valid.unwrap_or_else(|| vec![true; value_count(&values)])),
+        _ if column.valid.is_some_and(|valid| valid.contains(&false)) => {
+            return Err(ReadError::unsupported(at, format!("column {:?} has nulls", column.name)));
+        }
+        _ => None,
+    };
+    Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, valid, values })
 }
 
 /// Gives values as Parquet stores them the type that the descriptor names.
-fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
+pub(crate) fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
     fn each<T: TryFrom<i32>>(values: &[i32]) -> Result<Vec<T>, String> {
         values.iter().map(|&v| T::try_from(v).map_err(|_| format!("value {v} is out of its type's range"))).collect()
     }
@@ -111,11 +120,11 @@ fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
         (DataType::Int16, Values::Int32(v)) => each(&v).map(Values::Int16),
         (DataType::Bool, v @ Values::Bool(_))
         | (DataType::Int32, v @ Values::Int32(_))
-        | (DataType::Int64, v @ Values::Int64(_))
+        | (DataType::Int64 | DataType::Timestamptz, v @ Values::Int64(_))
         | (DataType::Float, v @ Values::Float(_))
         | (DataType::Double, v @ Values::Double(_))
-        | (DataType::Json, v @ Values::Bytes { .. }) => Ok(v),
-        (DataType::VarChar, Values::Bytes { ends, bytes }) => {
+        | (DataType::Array | DataType::Json | DataType::Geometry | DataType::SparseFloatVector, v @ Values::Bytes { .. }) => Ok(v),
+        (data_type, Values::Bytes { ends, bytes }) if data_type.is_text() => {
             let column = FieldColumn {
                 field_id: 0,
                 name: String::new(),
@@ -127,7 +136,7 @@ fn narrow(values: Values, data_type: DataType) -> Result<Values, String> {
             crate::columns::row_count(&column).map_err(|e| e.to_string())?;
             Ok(column.values)
         }
-        (DataType::FloatVector, Values::Fixed { width, bytes }) if width % 4 == 0 => Ok(Values::Fixed { width, bytes }),
+        (data_type, v @ Values::Fixed { .. }) if data_type.is_dense_vector() => Ok(v),
         (data_type, values) => Err(format!("the descriptor says {data_type:?}, the payload has {} values", storage_name(&values))),
     }
 }

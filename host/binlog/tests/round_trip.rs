@@ -83,7 +83,7 @@ fn a_column_of_many_pages_is_read_back() {
 
 #[test]
 fn the_payload_is_what_every_reader_can_read() {
-    let column = column(DataType::VarChar, packed(["a", "b", "a"].map(|text| text.as_bytes().to_vec())));
+    let column = column(DataType::VarChar, packed(["a", "b"].repeat(100).iter().map(|text| text.as_bytes().to_vec())));
     let file = write_insert_log(&KEY, &column, 1, 2).unwrap();
     let Binlog::Insert(log) = read(&file).unwrap() else { panic!("an insert log") };
     assert_eq!(log.column.name, "val");
