@@ -8,7 +8,7 @@ use crate::columns::{slice, type_name, value_count};
 use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
 use crate::read::read_insert;
-use crate::{Binlog, PkStatistics, ReadError, read};
+use crate::{Binlog, PackedColumn, PackedFile, PkStatistics, ReadError, read};
 
 /// Most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 120;
@@ -47,6 +47,7 @@ pub fn describe(bytes: &[u8], max_rows: usize) -> Result<String, ReadError> {
         }
     } else {
         match read(bytes)? {
+            Binlog::Packed(file) => put_packed(&mut out, &file, max_rows),
             Binlog::Statistics(statistics) => put_statistics(&mut out, &statistics, max_rows),
             Binlog::Insert(_) | Binlog::Delta(_) => Ok(()),
         }
@@ -88,7 +89,11 @@ fn put_rows(out: &mut String, rows: usize, max_rows: usize, row: impl Fn(usize) 
 }
 
 fn put_values(out: &mut String, values: &Values, max_rows: usize) -> fmt::Result {
-    put_rows(out, value_count(values), max_rows, |i| match values {
+    put_rows(out, value_count(values), max_rows, |i| value_text(values, i))
+}
+
+fn value_text(values: &Values, i: usize) -> String {
+    match values {
         Values::Bool(v) => show(v, i),
         Values::Int8(v) => show(v, i),
         Values::Int16(v) => show(v, i),
@@ -98,6 +103,21 @@ fn put_values(out: &mut String, values: &Values, max_rows: usize) -> fmt::Result
         Values::Double(v) => show(v, i),
         Values::Bytes { ends, bytes } => shorten(&String::from_utf8_lossy(slice(ends, bytes, i))),
         Values::Fixed { width, bytes } => vector(bytes.chunks(*width).nth(i).unwrap_or_default()),
+    }
+}
+
+/// A row is its values by field id.
+fn put_packed(out: &mut String, file: &PackedFile, max_rows: usize) -> fmt::Result {
+    let list = |ids: &[i64]| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+    writeln!(out, "packed file of fields {}", list(&file.columns.iter().map(|column| column.field).collect::<Vec<_>>()))?;
+    writeln!(out, "  groups      {}", file.groups.iter().map(|group| list(group)).collect::<Vec<_>>().join("; "))?;
+    writeln!(out, "  row groups  {}", file.row_groups.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))?;
+    let value = |column: &PackedColumn, row: usize| match &column.valid {
+        Some(valid) if !valid.get(row).copied().unwrap_or_default() => "null".to_owned(),
+        _ => value_text(&column.values, row),
+    };
+    put_rows(out, file.rows(), max_rows, |row| {
+        file.columns.iter().map(|column| format!("{}: {}", column.field, value(column, row))).collect::<Vec<_>>().join("  ")
     })
 }
 

@@ -15,7 +15,7 @@ use crate::{ReadError, pages};
 /// Rows decoded at a time.
 const SLICE_ROWS: usize = 4096;
 /// Most bytes that the values of one file may take; a dictionary, or nulls, can make a small file say a great deal.
-const VALUES_BYTES_MAX: usize = 1024 * 1024 * 1024;
+pub(crate) const VALUES_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// A value among [`Values::Bytes`] also costs its end offset.
 const END_BYTES: usize = size_of::<usize>();
 /// Most columns of a payload: Milvus allows 256 fields a collection at most.

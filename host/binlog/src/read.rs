@@ -8,7 +8,7 @@ use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
 use crate::parquet_read::read_table;
 use crate::statistics::read_statistics;
-use crate::{PkStatistics, ReadError};
+use crate::{PackedFile, PkStatistics, ReadError, packed_read, read_packed};
 
 /// A segment file, decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Binlog {
     Insert(InsertLog),
     /// Deletes.
     Delta(DeltaLog),
+    /// Some columns of one batch: a packed file.
+    Packed(PackedFile),
     /// Primary key statistics, one entry a batch.
     Statistics(Vec<PkStatistics>),
 }
@@ -39,11 +41,14 @@ pub struct DeltaLog {
     pub deletes: Deletes,
 }
 
-/// Decodes a segment file of Milvus 2.3 to 2.6 (storage version 1) or of Tidegate.
+/// Decodes a segment file of Milvus 2.3 to 2.6 or of Tidegate, of either layout.
 ///
 /// Never panics. It holds at most one copy of the payload, one page of 256 MiB, a dictionary of a million entries, and the
 /// values, which may take 1 GiB; a file that claims more is refused before memory is reserved.
 pub fn read(bytes: &[u8]) -> Result<Binlog, ReadError> {
+    if packed_read::begins(bytes) {
+        return read_packed(bytes).map(Binlog::Packed);
+    }
     if !Envelope::begins(bytes) {
         return match bytes.first() {
             Some(b'{' | b'[') => read_statistics(bytes).map(Binlog::Statistics),
@@ -78,6 +83,7 @@ impl Binlog {
         match self {
             Binlog::Insert(_) => "an insert log",
             Binlog::Delta(_) => "a delta log",
+            Binlog::Packed(_) => "a packed file",
             Binlog::Statistics(_) => "primary key statistics",
         }
     }
@@ -85,7 +91,9 @@ impl Binlog {
 
 fn first_bytes(bytes: &[u8]) -> String {
     match bytes.get(..4) {
-        Some(first) => format!("it begins with {first:02x?}, a binlog with [bc, fa, ff, 00], statistics with '{{' or '['"),
+        Some(first) => {
+            format!("it begins with {first:02x?}, a binlog with [bc, fa, ff, 00], a packed file with PAR1, statistics with '{{' or '['")
+        }
         None => format!("it has {} bytes", bytes.len()),
     }
 }

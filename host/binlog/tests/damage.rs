@@ -62,11 +62,15 @@ fn every_flipped_bit_of_a_payload_is_an_error_or_another_value() {
 
 #[test]
 fn what_is_no_segment_file_is_called_so() {
-    let parquet = b"PAR1 and so on";
+    let index = b"\x00\x01\x02\x03\x04 and so on";
     for (bytes, message) in [
         (&b""[..], "not a segment file: it has 0 bytes"),
         (b"\x00", "not a segment file: it has 1 bytes"),
-        (parquet, "not a segment file: it begins with [50, 41, 52, 31], a binlog with [bc, fa, ff, 00], statistics with '{' or '['"),
+        (
+            index,
+            "not a segment file: it begins with [00, 01, 02, 03], a binlog with [bc, fa, ff, 00], a packed file with PAR1, \
+             statistics with '{' or '['",
+        ),
     ] {
         assert_eq!(read(bytes).unwrap_err().to_string(), message);
     }

@@ -152,7 +152,7 @@ fn with_payload(mut file: Vec<u8>, payload: &[u8]) -> Vec<u8> {
     let (event_at, payload_at) = match read(&file).unwrap() {
         Binlog::Insert(log) => (log.envelope.event_at, log.envelope.payload_at),
         Binlog::Delta(log) => (log.envelope.event_at, log.envelope.payload_at),
-        Binlog::Statistics(_) => panic!("no envelope"),
+        Binlog::Packed(_) | Binlog::Statistics(_) => panic!("no envelope"),
     };
     file.truncate(payload_at);
     file.extend_from_slice(payload);
