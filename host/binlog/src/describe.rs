@@ -8,7 +8,7 @@ use crate::columns::{slice, type_name, value_count};
 use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
 use crate::read::read_insert;
-use crate::{Binlog, PackedColumn, PackedFile, PkStatistics, ReadError, read};
+use crate::{Binlog, PackedColumn, PackedFile, PkFilter, PkStatistics, ReadError, read};
 
 /// Most characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 120;
@@ -158,8 +158,9 @@ fn put_statistics(out: &mut String, statistics: &[PkStatistics], max_rows: usize
     put_rows(out, statistics.len(), max_rows, |i| {
         let Some(batch) = statistics.get(i) else { return String::new() };
         let filter = match &batch.filter {
-            Some(bloom) => format!("basic filter of {} bits, {} hashes", bloom.bits(), bloom.hashes()),
-            None => "no basic filter".to_owned(),
+            Some(PkFilter::Basic(bloom)) => format!("basic filter of {} bits, {} hashes", bloom.bits(), bloom.hashes()),
+            Some(PkFilter::Blocked(bloom)) => format!("blocked filter of {} bits, {} hashes", bloom.bits(), bloom.hashes()),
+            None => "no filter".to_owned(),
         };
         format!("field {}, keys {} to {}, {filter}", batch.field_id, primary_key(&batch.min), primary_key(&batch.max))
     })

@@ -1,16 +1,18 @@
 //! Segment files of Milvus: insert logs, delta logs and primary key statistics, written and read.
 //!
-//! A segment's rows lie in object storage one file a field and sync; its deletes and the statistics of its primary key lie beside them.
+//! A segment's rows lie in object storage one file a field and sync (storage version 1), or one a column group and sync (storage version 2);
+//! its deletes and the statistics of its primary key lie beside them.
 //!
 //! ```text
 //! insert_log/<collection>/<partition>/<segment>/<field>/<log id>     envelope, Parquet with one column     write_insert_log
+//! insert_log/<collection>/<partition>/<segment>/<group>/<log id>     Parquet, footer metadata              PackedPlan
 //! stats_log/<collection>/<partition>/<segment>/<pk field>/<log id>   a JSON object                         primary_key_statistics
 //! stats_log/<collection>/<partition>/<segment>/<pk field>/1          a JSON list of those                  merge_statistics
-//! delta_log/<collection>/<partition>/<segment>/<log id>              envelope, Parquet with JSON rows      write_delta_log
+//! delta_log/<collection>/<partition>/<segment>/<log id>              envelope, Parquet                     write_delta_log
 //! ```
 //!
-//! What is written here opens in Milvus 2.3 and in 2.6: storage version 1, nothing nullable, JSON deletes, basic bloom filters.
-//! FL-3: equal input gives equal bytes, in every process and on every day. [`read`] takes what either version wrote, trusts
+//! Storage version 1 with [`DeltaForm::Json`] and [`FilterKind::Basic`], nothing nullable, opens in Milvus 2.3 and in 2.6; the other forms
+//! are for 2.6. FL-3: equal input gives equal bytes, in every process and on every day. [`read()`] takes what either version wrote, trusts
 //! none of it, and says at which byte a file stops making sense. This crate touches no files: bytes in, bytes out.
 //!
 //! ```
@@ -29,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod blocked_bloom;
 mod bloom;
 mod columns;
 mod compression;
@@ -46,8 +49,9 @@ mod parquet_write;
 mod read;
 mod statistics;
 
+pub use blocked_bloom::BlockedBloom;
 pub use bloom::BasicBloom;
-pub use delta::write_delta_log;
+pub use delta::{DeltaForm, write_delta_log};
 pub use describe::describe;
 pub use envelope::{Envelope, EventKind};
 pub use error::{ReadError, WriteError};
@@ -56,7 +60,7 @@ pub use packed::{ColumnGroups, column_groups};
 pub use packed_read::{PackedColumn, PackedFile, read_packed};
 pub use packed_write::PackedPlan;
 pub use read::{Binlog, DeltaLog, InsertLog, read, read_column, read_deletes};
-pub use statistics::{PkStatistics, merge_statistics, primary_key_statistics};
+pub use statistics::{FilterKind, PkFilter, PkStatistics, merge_statistics, primary_key_statistics};
 
 /// Whose file it is: the ids in its key and its envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,8 +1,10 @@
 //! Damaged files are refused with a reason: no panic, no endless loop, no memory for what a liar claims.
 
 use proptest::prelude::*;
-use tidegate_binlog::{Binlog, ReadError, SegmentKey, describe, merge_statistics, primary_key_statistics, read, read_column, read_deletes};
-use tidegate_binlog::{write_delta_log, write_insert_log};
+use tidegate_binlog::{
+    Binlog, FilterKind, ReadError, SegmentKey, describe, merge_statistics, primary_key_statistics, read, read_column, read_deletes,
+};
+use tidegate_binlog::{DeltaForm, write_delta_log, write_insert_log};
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Values};
 
 const KEY: SegmentKey = SegmentKey { collection: 1, partition: 2, segment: 3 };
@@ -18,9 +20,10 @@ fn files() -> Vec<Vec<u8>> {
     let text = FieldColumn { data_type: DataType::VarChar, values, ..ids() };
     let vector = FieldColumn { data_type: DataType::FloatVector, values: Values::Fixed { width: 16, bytes: vec![1; 320] }, ..ids() };
     let deletes = Deletes { keys: (0..40).map(PrimaryKey::Int64).collect(), ticks: (1..=40).collect() };
-    let statistics = [primary_key_statistics(&ids()).unwrap(), primary_key_statistics(&text).unwrap()];
+    let statistics =
+        [(&ids(), FilterKind::Basic), (&text, FilterKind::Blocked)].map(|(keys, kind)| primary_key_statistics(keys, kind).unwrap());
     let logs = [ids(), text, vector].map(|column| write_insert_log(&KEY, &column, 1000, 2000).unwrap());
-    let others = [write_delta_log(&KEY, &deletes).unwrap(), merge_statistics(&statistics).into_bytes()];
+    let others = [write_delta_log(&KEY, &deletes, DeltaForm::Json).unwrap(), merge_statistics(&statistics).into_bytes()];
     logs.into_iter().chain(others).collect()
 }
 

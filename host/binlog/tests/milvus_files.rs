@@ -11,7 +11,9 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use tidegate_binlog::{Binlog, ReadError, SegmentKey, describe, read, read_column, read_deletes, write_delta_log, write_insert_log};
+use tidegate_binlog::{
+    Binlog, DeltaForm, ReadError, SegmentKey, describe, read, read_column, read_deletes, write_delta_log, write_insert_log,
+};
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Values};
 
 const ROWS: usize = 500;
@@ -170,7 +172,7 @@ fn insert_with(payload: &[u8]) -> Vec<u8> {
 
 fn deletes_with(payload: &[u8]) -> Vec<u8> {
     let deletes = Deletes { keys: vec![PrimaryKey::Int64(1)], ticks: vec![1] };
-    with_payload(write_delta_log(&KEY, &deletes).unwrap(), payload)
+    with_payload(write_delta_log(&KEY, &deletes, DeltaForm::Json).unwrap(), payload)
 }
 
 #[test]

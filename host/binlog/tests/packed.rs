@@ -295,9 +295,11 @@ fn a_footer_that_is_none_of_a_packed_file_is_refused_with_the_reason() {
     }
 }
 
+/// The keys, the short values, and one vector.
 fn damaged_files() -> Vec<Vec<u8>> {
     let schema = schema(true);
-    write(&batch(&schema, 40, 5), &column_groups(&schema, &ColumnGroups::new())).into_iter().map(|(_, file)| file).collect()
+    let files = write(&batch(&schema, 12, 5), &column_groups(&schema, &ColumnGroups::new()));
+    files.into_iter().take(3).map(|(_, file)| file).collect()
 }
 
 #[test]
@@ -320,7 +322,7 @@ fn every_flipped_bit_of_a_packed_file_is_an_error_or_another_value() {
             let mut bytes = file.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             if let Ok(Binlog::Packed(read)) = read(&bytes) {
-                assert_eq!(read.rows(), 40, "bit {bit}");
+                assert_eq!(read.rows(), 12, "bit {bit}");
             }
         }
     }

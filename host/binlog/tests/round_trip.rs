@@ -4,7 +4,7 @@ use parquet::basic::{Compression, Repetition};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_binlog::{Binlog, EventKind, SegmentKey, read, read_column, read_deletes, write_delta_log, write_insert_log};
+use tidegate_binlog::{Binlog, DeltaForm, EventKind, SegmentKey, read, read_column, read_deletes, write_delta_log, write_insert_log};
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Values};
 
 const KEY: SegmentKey = SegmentKey { collection: 1, partition: 2, segment: 3 };
@@ -56,11 +56,12 @@ proptest! {
     }
 
     #[test]
-    fn deletes_are_read_back(rows in vec((any::<i64>(), 1..u64::MAX), 1..100), text in any::<bool>()) {
+    fn deletes_are_read_back(rows in vec((any::<i64>(), 1..u64::MAX), 1..100), text in any::<bool>(), json in any::<bool>()) {
+        let form = if json { DeltaForm::Json } else { DeltaForm::Parquet };
         let key = |&(key, _): &(i64, u64)| if text { PrimaryKey::VarChar(format!("\"{key}\n")) } else { PrimaryKey::Int64(key) };
         let deletes = Deletes { keys: rows.iter().map(key).collect(), ticks: rows.iter().map(|row| row.1).collect() };
-        let file = write_delta_log(&KEY, &deletes).unwrap();
-        prop_assert_eq!(&file, &write_delta_log(&KEY, &deletes).unwrap());
+        let file = write_delta_log(&KEY, &deletes, form).unwrap();
+        prop_assert_eq!(&file, &write_delta_log(&KEY, &deletes, form).unwrap());
         prop_assert_eq!(read_deletes(&file).unwrap(), deletes);
     }
 }
