@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use tidegate::engine::{BUILT_IN, Engine, GuestConfig, Instance, Loaded};
 use tidegate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, WriteOutcome, read_deltas, read_segment, write_deletes, write_rows};
+use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, SegmentInfo, SegmentState};
 use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
@@ -71,6 +72,8 @@ pub struct Harness {
     pub traps: Vec<u64>,
     /// Turns run, traps included.
     pub turns: u64,
+    /// Storage version of segments that are created.
+    pub storage_version: i64,
     /// Messages that one delivery hands over.
     pub delivery_max: usize,
     /// The scripted log: records in order.
@@ -141,6 +144,7 @@ impl Harness {
             lie: None,
             traps: Vec::new(),
             turns: 0,
+            storage_version: 0,
             delivery_max: 512,
             log: Vec::new(),
             chunks: ChunkStore::open(dir.path()).expect("a chunk store"),
@@ -232,7 +236,8 @@ impl Harness {
     pub fn create_segment(&mut self, collection: &CollectionInfo, shard: usize) -> i64 {
         let segment = self.ids(1);
         let partition = collection.partitions[0].id;
-        let created = CreateSegment { partition, segment, storage_version: 0, level: 2, max_rows: 0, max_bytes: 0 };
+        let storage_version = self.storage_version;
+        let created = CreateSegment { partition, segment, storage_version, level: 2, max_rows: 0, max_bytes: 0 };
         self.append(build::create_segment(&collection.shards[shard].vchannel, collection.id, &created));
         segment
     }
@@ -556,11 +561,18 @@ impl Harness {
         let (segment, outcome) = if job.deletes {
             let segment = ids(1)?;
             let primary_key = job.schema.primary().map_or(0, |f| f.id);
-            (segment, write_deletes(&self.chunks, &ids, &DeleteJob { collection, partition, segment, primary_key, bodies }))
+            (
+                segment,
+                write_deletes(
+                    &self.chunks,
+                    &ids,
+                    &DeleteJob { collection, partition, segment, primary_key, bodies, form: DeltaForm::Json },
+                ),
+            )
         } else {
             let (segment, schema, flush) = (job.segment, job.schema.clone(), job.flush);
-            let earlier_statistics = job.earlier_statistics.clone();
-            let job = RowBatchJob { collection, partition, segment, schema, bodies, earlier_statistics, flush };
+            let (earlier_statistics, layout, filter) = (job.earlier_statistics.clone(), job.layout.clone(), FilterKind::Basic);
+            let job = RowBatchJob { collection, partition, segment, schema, bodies, earlier_statistics, flush, layout, filter };
             (segment, write_rows(&self.chunks, &ids, &job))
         };
         self.next_id = next.get();

@@ -90,7 +90,7 @@ pub enum Wait {
         segment: i64,
         /// Partition.
         partition: i64,
-        /// 0 or 2.
+        /// See [`storage_version`](crate::calls::storage_version).
         storage_version: i64,
     },
     /// Segments that are to be complete (or gone).
@@ -116,7 +116,7 @@ pub struct SegmentAccount {
     pub ended: bool,
     /// The coordinator says it is dropped.
     pub dropped: bool,
-    /// 0 or 2.
+    /// See [`storage_version`](crate::calls::storage_version).
     pub storage_version: i64,
     /// The dml position as the host read it at recovery.
     pub recovered_dml: Option<Position>,

@@ -3,6 +3,8 @@
 //! Shapes and semantics follow Milvus' `DataCoord` (SaveBinlogPaths, AllocSegment, UpdateChannelCheckpoint,
 //! GetChannelRecoveryInfo, DropVirtualChannel); an implementation translates them to its peer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tidegate_message::MessageId;
 use tidegate_message::schema::Schema;
@@ -102,8 +104,32 @@ pub struct AllocSegment {
     pub segment: i64,
     /// The vchannel's name, not empty.
     pub vchannel: String,
-    /// 0 = one file a field, 2 = packed.
+    /// See [`storage_version`].
     pub storage_version: i64,
+}
+
+/// Milvus' storage versions: how the rows of a segment lie in files.
+pub mod storage_version {
+    /// One file a field and sync.
+    pub const FIELDS: i64 = 0;
+    /// One packed file a column group and sync.
+    pub const PACKED: i64 = 2;
+
+    /// Whether rows of such a segment can be written.
+    pub fn is_known(version: i64) -> bool {
+        matches!(version, FIELDS | PACKED)
+    }
+}
+
+/// How the rows of a segment lie in files, with what its earlier files settle.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// One file a field.
+    #[default]
+    Fields,
+    /// One packed file a column group: the groups that the segment has by now, each with its fields. None before the first sync; no fields
+    /// in groups that were written before Milvus 2.6.2.
+    Packed(BTreeMap<i64, Vec<i64>>),
 }
 
 /// Milvus' `data.SegmentLevel` as far as a flusher writes it.
@@ -145,11 +171,13 @@ pub struct Binlog {
     pub memory_size: i64,
 }
 
-/// Files of one field (`data.FieldBinlog`).
+/// Files of one field or column group (`data.FieldBinlog`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldBinlogs {
-    /// The field's id; the primary key's for statistics and deletes.
+    /// The field's id, or the group's; the primary key's for statistics and deletes.
     pub field: i64,
+    /// The fields in a group's files, empty for files of one field.
+    pub child_fields: Vec<i64>,
     /// In the order of their syncs.
     pub binlogs: Vec<Binlog>,
 }
@@ -157,7 +185,7 @@ pub struct FieldBinlogs {
 /// All files of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentFiles {
-    /// Insert logs, ascending by field id.
+    /// Insert logs, ascending by field or group id.
     pub insert: Vec<FieldBinlogs>,
     /// Primary-key statistics; the merged one has log id 1.
     pub stats: Vec<FieldBinlogs>,
@@ -175,6 +203,14 @@ impl SegmentFiles {
                     Err(at) => lists.insert(at, field),
                 }
             }
+        }
+    }
+
+    /// Returns how the next rows of the segment are laid out; a known storage version is assumed.
+    pub fn layout(&self, version: i64) -> Layout {
+        match version {
+            storage_version::PACKED => Layout::Packed(self.insert.iter().map(|f| (f.field, f.child_fields.clone())).collect()),
+            _ => Layout::Fields,
         }
     }
 
@@ -197,7 +233,7 @@ pub struct SaveBinlogPaths {
     pub vchannel: String,
     /// L0 segments are created by this call.
     pub level: Level,
-    /// 0 or 2.
+    /// See [`storage_version`].
     pub storage_version: i64,
     /// Everything the segment has, not only what is new.
     pub files: SegmentFiles,
@@ -228,7 +264,7 @@ pub struct SegmentInfo {
     pub state: SegmentState,
     /// Level.
     pub level: Level,
-    /// 0 or 2.
+    /// See [`storage_version`].
     pub storage_version: i64,
     /// Rows (deletes for L0).
     pub rows: i64,

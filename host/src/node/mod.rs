@@ -174,7 +174,13 @@ impl Node {
         let mut node = Node { settings, component, drivers: Vec::new(), assignments, logs, coordinator, chunks, directory };
         node.finish_ddl()?;
         for log in node.logs.values() {
-            let peers = workers::Peers { log: log.clone(), coordinator: node.coordinator.clone(), chunks: node.chunks.clone() };
+            let peers = workers::Peers {
+                log: log.clone(),
+                coordinator: node.coordinator.clone(),
+                chunks: node.chunks.clone(),
+                filter: node.settings.bloom_filter,
+                delta_form: node.settings.delta_log,
+            };
             let dead_letters = node.directory.dead_letters(crate::wal::Log::pchannel(&**log))?;
             node.drivers.push(Driver::start(peers, dead_letters, node.component.clone(), &node.settings).map_err(|e| setup(&e))?);
         }

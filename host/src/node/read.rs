@@ -48,7 +48,7 @@ impl Node {
 }
 
 /// The insert logs of a segment, one sync's at a time: a batch is in memory, not the segment. By log id, the files at the same place
-/// of every field belong together.
+/// of every field, or column group, belong together.
 fn syncs(files: &SegmentFiles) -> Vec<SegmentFiles> {
     let mut syncs: Vec<SegmentFiles> = Vec::new();
     for field in &files.insert {
@@ -58,7 +58,7 @@ fn syncs(files: &SegmentFiles) -> Vec<SegmentFiles> {
             if syncs.len() <= at {
                 syncs.push(SegmentFiles::default());
             }
-            syncs[at].insert.push(FieldBinlogs { field: field.field, binlogs: vec![binlog] });
+            syncs[at].insert.push(FieldBinlogs { field: field.field, child_fields: field.child_fields.clone(), binlogs: vec![binlog] });
         }
     }
     syncs

@@ -7,6 +7,8 @@ use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use tidegate_binlog::{DeltaForm, FilterKind};
+use tidegate_core::calls::storage_version;
 
 use crate::engine::GuestConfig;
 
@@ -37,6 +39,12 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Bytes of one insert message; larger inserts are split.
     pub message_bytes: usize,
+    /// Layout of new segments: 0, one file a field, which every Milvus reads; 2, packed, which 2.6 does.
+    pub storage_version: i64,
+    /// Bloom filters in statistics: `basic`, which every Milvus reads; `blocked`, Milvus' `common.bloomFilterType` in 2.6.
+    pub bloom_filter: FilterKind,
+    /// Form of delta logs: `json`, which every Milvus reads; `parquet`. Milvus' `dataNode.storage.deltalog`.
+    pub delta_log: DeltaForm,
     /// Threads that write segment files, a pchannel: each holds a batch's columns and one encoded file beside the budget's messages.
     pub writers: usize,
     /// Where metrics, health and status are served, if anywhere; loopback only.
@@ -57,6 +65,9 @@ impl Default for Settings {
             page_max: 256,
             segment_bytes: 128 << 20,
             message_bytes: 2 << 20,
+            storage_version: storage_version::FIELDS,
+            bloom_filter: FilterKind::Basic,
+            delta_log: DeltaForm::Json,
             writers: 1,
             http: None,
         }
@@ -83,6 +94,8 @@ impl Settings {
         anyhow::ensure!(self.budget_bytes >= least, "budget_bytes = {}: at least 4 MiB a pchannel, {least}", self.budget_bytes);
         anyhow::ensure!(self.message_bytes >= 1 << 10, "message_bytes = {}: at least 1024", self.message_bytes);
         anyhow::ensure!(self.message_bytes <= 8 << 20, "message_bytes = {}: at most 8 MiB", self.message_bytes);
+        let version = self.storage_version;
+        anyhow::ensure!(storage_version::is_known(version), "storage_version = {version}: 0, one file a field, or 2, packed");
         anyhow::ensure!(self.writers >= 1, "writers = 0: at least 1");
         anyhow::ensure!(self.page_max >= 1 && self.reports_max >= 1, "page_max and reports_max: at least 1");
         anyhow::ensure!(self.http.is_none_or(|a| a.ip().is_loopback()), "http = {:?}: loopback only", self.http);
@@ -121,7 +134,7 @@ impl Settings {
 }
 
 /// Keys that the environment may set; other `TIDEGATE_*` variables are for other things.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "pchannels",
     "budget_bytes",
     "insert_buffer_bytes",
@@ -133,6 +146,9 @@ const KEYS: [&str; 13] = [
     "page_max",
     "segment_bytes",
     "message_bytes",
+    "storage_version",
+    "bloom_filter",
+    "delta_log",
     "writers",
     "http",
 ];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::pchannel::{Event, Outcome, Work, WriteJob, Written};
 use tidegate_core::retry::CallId;
@@ -23,6 +24,10 @@ pub(super) struct Peers {
     pub log: Arc<EmbeddedLog>,
     pub coordinator: Arc<EmbeddedCoordinator>,
     pub chunks: Arc<ChunkStore>,
+    /// Which bloom filter statistics get.
+    pub filter: FilterKind,
+    /// Which form delta logs are written in.
+    pub delta_form: DeltaForm,
 }
 
 /// The threads of one pchannel. Dropping them waits for what they are doing.
@@ -93,7 +98,7 @@ fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
     let (segment, outcome) = if job.deletes {
         let segment = ids(1)?;
         let primary_key = job.schema.primary().map_or(0, |f| f.id);
-        let job = DeleteJob { collection, partition, segment, primary_key, bodies };
+        let job = DeleteJob { collection, partition, segment, primary_key, bodies, form: peers.delta_form };
         (segment, write_deletes(&peers.chunks, &ids, &job))
     } else {
         let segment = job.segment;
@@ -105,6 +110,8 @@ fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
             bodies,
             earlier_statistics: job.earlier_statistics.clone(),
             flush: job.flush,
+            layout: job.layout.clone(),
+            filter: peers.filter,
         };
         (segment, write_rows(&peers.chunks, &ids, &job))
     };

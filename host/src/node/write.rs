@@ -15,7 +15,7 @@ use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
 use super::shard::{rows_by_shard, shard_of};
-use super::{Node, NodeError};
+use super::{Node, NodeError, Settings};
 use crate::coordinator::CoordinatorClient;
 use crate::wal::embedded::EmbeddedLog;
 use crate::wal::{Appended, Log};
@@ -203,7 +203,7 @@ impl Node {
                     batch.push(build::flush(vchannel, collection.id, partition, full.segment));
                 }
                 let segment = self.coordinator.alloc_ids(1)?;
-                batch.push(create_segment(vchannel, collection.id, partition, segment, self.settings.segment_bytes));
+                batch.push(create_segment(vchannel, collection.id, partition, segment, &self.settings));
                 Assignment { segment, rows: 0, bytes: 0 }
             }
         };
@@ -313,9 +313,10 @@ impl Node {
     }
 }
 
-fn create_segment(vchannel: &str, collection: i64, partition: i64, segment: i64, max_bytes: u64) -> Outgoing {
-    // Storage version 0, one file a field: what every Milvus reads. Level 2 is L1.
-    let segment = CreateSegment { partition, segment, storage_version: 0, level: 2, max_rows: 0, max_bytes };
+fn create_segment(vchannel: &str, collection: i64, partition: i64, segment: i64, settings: &Settings) -> Outgoing {
+    let (storage_version, max_bytes) = (settings.storage_version, settings.segment_bytes);
+    // Level 2 is L1.
+    let segment = CreateSegment { partition, segment, storage_version, level: 2, max_rows: 0, max_bytes };
     build::create_segment(vchannel, collection, &segment)
 }
 

@@ -5,7 +5,7 @@ use tidegate_binlog::SegmentKey;
 /// The log id of a segment's merged primary-key statistics.
 pub const MERGED_STATISTICS: i64 = 1;
 
-/// Returns `insert_log/<collection>/<partition>/<segment>/<field>/<log id>`.
+/// Returns `insert_log/<collection>/<partition>/<segment>/<field or column group>/<log id>`.
 pub fn insert_log(segment: &SegmentKey, field: i64, log_id: i64) -> String {
     format!("insert_log/{}/{field}/{log_id}", folder(segment))
 }

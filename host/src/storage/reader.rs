@@ -1,53 +1,93 @@
 //! Reading a segment back, for `tidegate scan`.
 
-use tidegate_binlog::{read_column, read_deletes};
+use std::collections::BTreeMap;
+
+use tidegate_binlog::{Binlog as Content, read_deletes};
 use tidegate_core::calls::{Binlog, SegmentFiles};
 use tidegate_message::columns::{Columns, Deletes, FieldColumn, Values};
 use tidegate_message::schema::Schema;
 
 use super::{ChunkStore, StorageError};
 
-/// Reads all rows of a segment, in the order they were written. All of them are in memory at once.
+/// Reads all rows of a segment, of either layout, in the order they were written. All of them are in memory at once.
 ///
 /// # Errors
 ///
 /// Any [`StorageError`]: a file is missing or damaged, a field of the schema has other files than its neighbours, or rows differ in number.
 pub fn read_segment(store: &ChunkStore, files: &SegmentFiles, schema: &Schema) -> Result<Columns, StorageError> {
     let mut columns = Columns::new(schema);
+    let mut lists: BTreeMap<i64, Vec<&Binlog>> = BTreeMap::new();
+    for list in &files.insert {
+        lists.entry(list.field).or_default().extend(&list.binlogs);
+    }
     let mut rows_of_files: Option<Vec<i64>> = None;
-    for column in &mut columns.fields {
-        let lists = files.insert.iter().filter(|list| list.field == column.field_id);
-        let mut of_field: Vec<&Binlog> = lists.flat_map(|list| &list.binlogs).collect();
-        // The files of one sync are the ones at the same place, by log id, in every field.
+    for (field, mut of_field) in lists {
+        // The files of one sync are the ones at the same place, by log id, in every field or column group.
         of_field.sort_by_key(|file| file.log_id);
         let rows: Vec<i64> = of_field.iter().map(|file| file.entries).collect();
         let expected = rows_of_files.get_or_insert_with(|| rows.clone());
         if *expected != rows {
             let reason = format!("its files have {rows:?} rows, those of other fields {expected:?}");
-            return Err(StorageError::permanent(&format!("field {} `{}`", column.field_id, column.name), reason));
+            return Err(StorageError::permanent(&format!("field or column group {field}"), reason));
         }
         for file in of_field {
-            append_file(store, file, column)?;
+            append_file(store, file, field, &mut columns.fields)?;
         }
     }
     let rows: i64 = rows_of_files.unwrap_or_default().iter().sum();
     columns.rows = usize::try_from(rows).map_err(|error| StorageError::permanent("insert_log", error))?;
+    if let Some(column) = columns.fields.iter().find(|column| length(&column.values) != columns.rows) {
+        let reason = format!("{} rows, the segment has {rows}", length(&column.values));
+        return Err(StorageError::permanent(&format!("field {} `{}`", column.field_id, column.name), reason));
+    }
     Ok(columns)
 }
 
-fn append_file(store: &ChunkStore, file: &Binlog, column: &mut FieldColumn) -> Result<(), StorageError> {
-    let object = store.get(&file.path)?;
-    let read = read_column(&object).map_err(|error| StorageError::permanent(&file.path, error))?;
-    if usize::try_from(file.entries) != Ok(length(&read)) {
-        return Err(StorageError::permanent(&file.path, format!("it has {} rows, not {}", length(&read), file.entries)));
+/// Appends the rows of one file to the columns of the fields that are in it.
+fn append_file(store: &ChunkStore, file: &Binlog, field: i64, columns: &mut [FieldColumn]) -> Result<(), StorageError> {
+    let failed = |problem: &dyn std::fmt::Display| StorageError::permanent(&file.path, problem);
+    match tidegate_binlog::read(&store.get(&file.path)?).map_err(|error| failed(&error))? {
+        Content::Insert(log) => append_column(file, columns, field, length(&log.column.values), |column| with_flags(log.column, column)),
+        Content::Packed(packed) => {
+            let rows = packed.rows();
+            packed.columns.into_iter().try_for_each(|read| append_column(file, columns, read.field, rows, |column| read.typed(column)))
+        }
+        _ => Err(failed(&"it is no insert log")),
     }
-    if !append(&mut column.values, read) {
-        return Err(StorageError::permanent(
-            &file.path,
-            format!("its values are not those of a {:?} field of the schema", column.data_type),
-        ));
+}
+
+/// Appends the rows of one file to the column of one field, if the schema has that field.
+fn append_column(
+    file: &Binlog,
+    columns: &mut [FieldColumn],
+    field: i64,
+    rows: usize,
+    typed: impl FnOnce(&FieldColumn) -> Result<FieldColumn, String>,
+) -> Result<(), StorageError> {
+    let Some(column) = columns.iter_mut().find(|column| column.field_id == field) else { return Ok(()) };
+    let failed = |problem: String| StorageError::permanent(&file.path, problem);
+    if usize::try_from(file.entries) != Ok(rows) {
+        return Err(failed(format!("it has {rows} rows, not {}", file.entries)));
     }
-    Ok(())
+    let read = typed(column).map_err(|problem| failed(format!("field {field} `{}`: {problem}", column.name)))?;
+    if let (Some(to), Some(more)) = (&mut column.valid, read.valid) {
+        to.extend(more);
+    }
+    match append(&mut column.values, read.values) {
+        true => Ok(()),
+        false => Err(failed(format!("its values are not those of a {:?} field of the schema", column.data_type))),
+    }
+}
+
+/// Gives what an insert log has the flags that the field of the schema has.
+fn with_flags(read: FieldColumn, column: &FieldColumn) -> Result<FieldColumn, String> {
+    let rows = length(&read.values);
+    let valid = match (&column.valid, read.valid) {
+        (Some(_), valid) => Some(valid.unwrap_or_else(|| vec![true; rows])),
+        (None, Some(valid)) if valid.contains(&false) => return Err("there are nulls, but the field is not nullable".to_owned()),
+        (None, _) => None,
+    };
+    Ok(FieldColumn { valid, ..read })
 }
 
 /// Reads the deletes of delta logs, file by file in the order of their log ids.

@@ -1,11 +1,12 @@
 //! The segment writer: the bodies of one sync become the files of one sync.
 //!
 //! ```text
-//! | # | file                     | when                                     | log id         |
-//! | 1 | insert log, one a field  | rows; ascending by field                 | first, first+1 |
-//! | 2 | statistics of the batch  | rows                                     | the last       |
-//! | 3 | merged statistics        | flush, when the segment ever had rows    | 1              |
-//! | – | delta log                | a job of its own (L0 segments)           | its only one   |
+//! | # | file                                      | when                                  | log id         |
+//! | 1 | insert log, one a field, or a packed file | rows; ascending by field or group     | first, first+1 |
+//! |   | a column group                            |                                       |                |
+//! | 2 | statistics of the batch                   | rows                                  | the last       |
+//! | 3 | merged statistics                         | flush, when the segment ever had rows | 1              |
+//! | – | delta log                                 | a job of its own (L0 segments)        | its only one   |
 //! ```
 //!
 //! Milvus leaves out 3 when the flushing sync itself has no rows; readers then load every single one. Here the earlier ones are read back.
@@ -16,9 +17,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_binlog::{SegmentKey, memory_size, merge_statistics, primary_key_statistics, write_delta_log, write_insert_log};
-use tidegate_core::calls::{Binlog, CallError, FieldBinlogs, SegmentFiles};
-use tidegate_message::columns::{Columns, Deletes, PrimaryKey};
+use tidegate_binlog::{
+    ColumnGroups, DeltaForm, FilterKind, PackedPlan, SegmentKey, column_groups, memory_size, merge_statistics, primary_key_statistics,
+    write_delta_log, write_insert_log,
+};
+use tidegate_core::calls::{Binlog, CallError, FieldBinlogs, Layout, SegmentFiles};
+use tidegate_message::columns::{Columns, Deletes, FieldColumn, PrimaryKey};
 use tidegate_message::rows::{DeleteBody, InsertBody, RowsError};
 use tidegate_message::schema::Schema;
 
@@ -52,6 +56,10 @@ pub struct RowBatchJob {
     pub earlier_statistics: Vec<Binlog>,
     /// Whether this completes the segment.
     pub flush: bool,
+    /// How the segment's rows lie in files.
+    pub layout: Layout,
+    /// Which bloom filter the statistics get.
+    pub filter: FilterKind,
 }
 
 /// Deletes of one sync.
@@ -67,6 +75,8 @@ pub struct DeleteJob {
     pub primary_key: i64,
     /// Delete messages, in log order; may be empty.
     pub bodies: Vec<Body>,
+    /// Which form the delta log is written in.
+    pub form: DeltaForm,
 }
 
 /// What became of a job.
@@ -85,7 +95,8 @@ pub enum WriteOutcome {
     BadRows(Vec<(u64, String)>),
 }
 
-/// Writes the rows of one sync. `ids` allocates consecutive log ids. Columns are encoded, stored and released one at a time.
+/// Writes the rows of one sync. `ids` allocates consecutive log ids. Columns, or column groups, are encoded, stored and released one at a
+/// time.
 ///
 /// # Errors
 ///
@@ -109,27 +120,62 @@ pub fn write_rows(
     let rows = columns.rows;
     let mut statistics = None;
     if rows > 0 {
-        let mut log_ids = allocate(ids, columns.fields.len() + 1)?;
-        for (column, log_id) in columns.fields.into_iter().zip(&mut log_ids) {
-            let key = keys::insert_log(&segment, column.field_id, log_id);
-            let file =
-                write_insert_log(&segment, &column, sync.tick_from, sync.tick_to).map_err(|error| StorageError::permanent(&key, error))?;
-            if column.is_primary {
-                statistics = Some(primary_key_statistics(&column).map_err(|error| StorageError::permanent(&key, error))?);
-            }
-            let binlog = sync.put(key, log_id, file.into(), rows, memory_size(&column))?;
-            sync.files.insert.push(FieldBinlogs { field: column.field_id, binlogs: vec![binlog] });
+        if let Some(primary) = columns.fields.iter().find(|column| column.is_primary) {
+            let failed = |error| StorageError::permanent(&format!("statistics of field {}", primary.field_id), error);
+            statistics = Some(primary_key_statistics(primary, job.filter).map_err(failed)?);
         }
+        let mut log_ids = match &job.layout {
+            Layout::Fields => write_fields(&mut sync, ids, &segment, columns)?,
+            Layout::Packed(earlier) => write_groups(&mut sync, ids, &segment, columns, &column_groups(&job.schema, earlier))?,
+        };
         if let (Some(text), Some(primary), Some(log_id)) = (&statistics, job.schema.primary(), log_ids.next()) {
             let object = Bytes::copy_from_slice(text.as_bytes());
             let binlog = sync.put(keys::stats_log(&segment, primary.id, log_id), log_id, object, rows, text.len() as u64)?;
-            sync.files.stats.push(FieldBinlogs { field: primary.id, binlogs: vec![binlog] });
+            sync.files.stats.push(FieldBinlogs { field: primary.id, child_fields: Vec::new(), binlogs: vec![binlog] });
         }
     }
     if let (true, Some(primary)) = (job.flush, job.schema.primary()) {
         write_merged_statistics(&mut sync, &segment, primary.id, &job.earlier_statistics, statistics, rows)?;
     }
     Ok(sync.written(rows))
+}
+
+/// Writes one file a field; returns the log id that is left for the statistics.
+fn write_fields(
+    sync: &mut Sync<'_>,
+    ids: &dyn Fn(u32) -> Result<i64, CallError>,
+    segment: &SegmentKey,
+    columns: Columns,
+) -> Result<Range<i64>, StorageError> {
+    let mut log_ids = allocate(ids, columns.fields.len() + 1)?;
+    for (column, log_id) in columns.fields.into_iter().zip(&mut log_ids) {
+        let key = keys::insert_log(segment, column.field_id, log_id);
+        let file =
+            write_insert_log(segment, &column, sync.tick_from, sync.tick_to).map_err(|error| StorageError::permanent(&key, error))?;
+        let binlog = sync.put(key, log_id, file.into(), columns.rows, memory_size(&column))?;
+        sync.files.insert.push(FieldBinlogs { field: column.field_id, child_fields: Vec::new(), binlogs: vec![binlog] });
+    }
+    Ok(log_ids)
+}
+
+/// Writes one packed file a column group; returns the log id that is left for the statistics.
+fn write_groups(
+    sync: &mut Sync<'_>,
+    ids: &dyn Fn(u32) -> Result<i64, CallError>,
+    segment: &SegmentKey,
+    mut columns: Columns,
+    groups: &ColumnGroups,
+) -> Result<Range<i64>, StorageError> {
+    let plan = PackedPlan::new(&columns, groups).map_err(|error| StorageError::permanent("column groups", error))?;
+    let mut log_ids = allocate(ids, groups.len() + 1)?;
+    for ((&group, members), log_id) in groups.iter().zip(&mut log_ids) {
+        let own: Vec<FieldColumn> = columns.fields.extract_if(.., |column| members.contains(&column.field_id)).collect();
+        let key = keys::insert_log(segment, group, log_id);
+        let file = plan.write(&own).map_err(|error| StorageError::permanent(&key, error))?;
+        let binlog = sync.put(key, log_id, file.into(), columns.rows, own.iter().map(memory_size).sum())?;
+        sync.files.insert.push(FieldBinlogs { field: group, child_fields: members.clone(), binlogs: vec![binlog] });
+    }
+    Ok(log_ids)
 }
 
 fn write_merged_statistics(
@@ -155,7 +201,7 @@ fn write_merged_statistics(
         Binlog { entries, ..sync.put(keys::stats_log(segment, primary, keys::MERGED_STATISTICS), keys::MERGED_STATISTICS, object, 0, 0)? };
     match sync.files.stats.first_mut() {
         Some(of_primary) => of_primary.binlogs.push(merged),
-        None => sync.files.stats.push(FieldBinlogs { field: primary, binlogs: vec![merged] }),
+        None => sync.files.stats.push(FieldBinlogs { field: primary, child_fields: Vec::new(), binlogs: vec![merged] }),
     }
     Ok(())
 }
@@ -194,16 +240,16 @@ pub fn write_deletes(
     if rows > 0 {
         let log_id = allocate(ids, 1)?.start;
         let key = keys::delta_log(&segment, log_id);
-        let file = write_delta_log(&segment, &deletes).map_err(|error| StorageError::permanent(&key, error))?;
+        let file = write_delta_log(&segment, &deletes, job.form).map_err(|error| StorageError::permanent(&key, error))?;
         let binlog = sync.put(key, log_id, file.into(), rows, deletes.keys.iter().map(delete_size).sum())?;
-        sync.files.delta.push(FieldBinlogs { field: job.primary_key, binlogs: vec![binlog] });
+        sync.files.delta.push(FieldBinlogs { field: job.primary_key, child_fields: Vec::new(), binlogs: vec![binlog] });
     }
     Ok(sync.written(rows))
 }
 
-/// Bytes of a delete in memory: its key and its tick.
+/// Bytes of a delete in memory as Milvus counts them: its key, 8 of its kind, and its tick.
 fn delete_size(key: &PrimaryKey) -> u64 {
-    8 + match key {
+    16 + match key {
         PrimaryKey::Int64(_) => 8,
         PrimaryKey::VarChar(text) => text.len() as u64,
     }
@@ -264,6 +310,7 @@ fn count(length: usize) -> i64 {
 mod tests {
     use std::cell::Cell;
 
+    use tidegate_core::calls::storage_version;
     use tidegate_message::build::{self, InsertAssignment};
     use tidegate_message::columns::{DataType, FieldColumn, Values};
     use tidegate_message::schema::Field;
@@ -309,7 +356,8 @@ mod tests {
 
     fn job(bodies: Vec<Body>, earlier: &SegmentFiles, flush: bool) -> RowBatchJob {
         let earlier_statistics = earlier.stats.iter().flat_map(|list| list.binlogs.clone()).collect();
-        RowBatchJob { collection: 1, partition: 2, segment: 3, schema: schema(), bodies, earlier_statistics, flush }
+        let (layout, filter) = (Layout::Fields, FilterKind::Basic);
+        RowBatchJob { collection: 1, partition: 2, segment: 3, schema: schema(), bodies, earlier_statistics, flush, layout, filter }
     }
 
     struct Setting {
@@ -403,14 +451,90 @@ mod tests {
             let keys: Vec<_> = keys.iter().map(|key| PrimaryKey::Int64(*key)).collect();
             build::delete("p_0_1v0", 1, -1, &keys).payload
         };
-        let bodies = vec![body(7, delete(&[1, 2])), body(9, delete(&[1]))];
-        let job = DeleteJob { collection: 1, partition: -1, segment: 4, primary_key: 100, bodies };
+        for (form, log_id) in [(DeltaForm::Json, 1000), (DeltaForm::Parquet, 1001)] {
+            let bodies = vec![body(7, delete(&[1, 2])), body(9, delete(&[1]))];
+            let job = DeleteJob { collection: 1, partition: -1, segment: 4, primary_key: 100, bodies, form };
+            let outcome = write_deletes(&setting.store, &setting.ids(), &job).unwrap();
+            let WriteOutcome::Written { files, rows, .. } = outcome else { panic!("{outcome:?}") };
+            let file = &files.delta[0].binlogs[0];
+            assert_eq!((rows, files.delta[0].field, file.path.as_str()), (3, 100, format!("delta_log/1/-1/4/{log_id}").as_str()));
+            assert_eq!((file.tick_from, file.tick_to), (7, 9));
+            let read = read_deltas(&setting.store, &files.delta[0].binlogs).unwrap();
+            assert_eq!((read.keys, read.ticks), ([1, 2, 1].map(PrimaryKey::Int64).to_vec(), vec![7, 7, 9]));
+        }
+    }
+
+    #[test]
+    fn ten_deletes_are_listed_as_milvus_lists_them() {
+        let setting = Setting::new();
+        setting.next_id.set(10_000);
+        let delete = |(key, tick)| body(tick, build::delete("p_0_123v0", 123, 456, &[PrimaryKey::Int64(key)]).payload);
+        let bodies = (1..=10).zip(100..).map(delete).collect();
+        let job = DeleteJob { collection: 123, partition: 456, segment: 789, primary_key: 100, bodies, form: DeltaForm::Json };
         let outcome = write_deletes(&setting.store, &setting.ids(), &job).unwrap();
-        let WriteOutcome::Written { files, rows, .. } = outcome else { panic!("{outcome:?}") };
-        assert_eq!((rows, files.delta[0].field, files.delta[0].binlogs[0].path.as_str()), (3, 100, "delta_log/1/-1/4/1000"));
-        assert_eq!((files.delta[0].binlogs[0].tick_from, files.delta[0].binlogs[0].tick_to), (7, 9));
-        let read = read_deltas(&setting.store, &files.delta[0].binlogs).unwrap();
-        assert_eq!((read.keys, read.ticks), ([1, 2, 1].map(PrimaryKey::Int64).to_vec(), vec![7, 7, 9]));
+        let WriteOutcome::Written { files, .. } = outcome else { panic!("{outcome:?}") };
+        let Binlog { path, log_id, entries, tick_from, tick_to, memory_size, .. } = &files.delta[0].binlogs[0];
+        assert_eq!((path.as_str(), *log_id, *entries), ("delta_log/123/456/789/10000", 10_000, 10));
+        assert_eq!((*tick_from, *tick_to, *memory_size), (100, 109, 240));
+    }
+
+    #[test]
+    fn packed_rows_are_one_file_a_column_group_and_read_back_like_others() {
+        let setting = Setting::new();
+        let packed = |bodies, earlier: &SegmentFiles, flush| {
+            let layout = earlier.layout(storage_version::PACKED);
+            setting.write(&RowBatchJob { layout, filter: FilterKind::Blocked, ..job(bodies, earlier, flush) })
+        };
+        let (mut files, rows) = packed(vec![body(7, insert(1)), body(9, insert(3))], &SegmentFiles::default(), false);
+        assert_eq!(rows, 4);
+        let keys: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.log_id, file.entries)).collect();
+        let expected = [
+            ("insert_log/1/2/3/0/1000", 1000, 4),
+            ("insert_log/1/2/3/1/1001", 1001, 4),
+            ("insert_log/1/2/3/102/1002", 1002, 4),
+            ("stats_log/1/2/3/100/1003", 1003, 4),
+        ];
+        assert_eq!(keys, expected);
+        let fields: Vec<_> = files.insert.iter().map(|list| (list.field, list.child_fields.as_slice())).collect();
+        assert_eq!(fields, [(0, &[0, 1, 100][..]), (1, &[101]), (102, &[102])]);
+        let memory: Vec<i64> = files.insert.iter().map(|list| list.binlogs[0].memory_size).collect();
+        assert_eq!(memory, [3 * (4 * 8 + 1), 6 + 4 * 16 + 1, 4 * 8 + 4]);
+        let statistics = setting.store.get("stats_log/1/2/3/100/1003").unwrap();
+        assert!(statistics.windows(10).any(|part| part == br#""bfType":4"#), "{statistics:?}");
+
+        files.extend(packed(vec![body(11, insert(5))], &files, true).0);
+        let (mut others, _) = setting.write(&job(vec![body(7, insert(1)), body(9, insert(3))], &SegmentFiles::default(), false));
+        others.extend(setting.write(&job(vec![body(11, insert(5))], &others, true)).0);
+        let read = |files| read_segment(&setting.store, files, &schema()).unwrap();
+        assert_eq!((read(&files).rows, read(&files)), (6, read(&others)));
+    }
+
+    #[test]
+    fn a_segment_keeps_the_column_groups_that_it_has() {
+        let setting = Setting::new();
+        let layout = Layout::Packed([(0, vec![0, 1, 100, 101]), (102, vec![102])].into());
+        let bodies = || vec![body(7, insert(1))];
+        let (files, _) = setting.write(&RowBatchJob { layout, ..job(bodies(), &SegmentFiles::default(), false) });
+        let groups = |files: &SegmentFiles| files.insert.iter().map(|list| (list.field, list.child_fields.clone())).collect::<Vec<_>>();
+        assert_eq!(groups(&files), [(0, vec![0, 1, 100, 101]), (102, vec![102])]);
+        let layout = files.layout(storage_version::PACKED);
+        let (more, _) = setting.write(&RowBatchJob { layout, ..job(bodies(), &files, false) });
+        assert_eq!(groups(&more), groups(&files));
+    }
+
+    #[test]
+    fn a_packed_file_that_lacks_a_field_is_an_error_that_names_the_field() {
+        let setting = Setting::new();
+        let layout = Layout::Packed(Default::default());
+        let (mut files, _) = setting.write(&RowBatchJob { layout, ..job(vec![body(7, insert(1))], &SegmentFiles::default(), false) });
+        let renamed = Schema { fields: vec![Field { id: 105, ..schema().fields[1].clone() }], ..(*schema()).clone() };
+        let error = read_segment(&setting.store, &files, &renamed).unwrap_err();
+        assert!(error.to_string().contains("field 105 `title`"), "{error}");
+        let wider = Schema { fields: vec![Field { dim: 3, ..schema().fields[2].clone() }], ..(*schema()).clone() };
+        let error = read_segment(&setting.store, &files, &wider).unwrap_err();
+        assert!(error.to_string().contains("vectors of 8 bytes, the schema says 12"), "{error}");
+        files.insert[0].binlogs[0].entries = 3;
+        assert!(read_segment(&setting.store, &files, &schema()).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Version of every value; a change of any stored shape raises it.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One durable change: a value to store under a key, or `None` to remove the key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,7 @@ fn file(path: String, entries: i64) -> Binlog {
 fn rows_of(segment: i64, counts: &[i64]) -> SegmentFiles {
     let list = |root: &str, field: i64| FieldBinlogs {
         field,
+        child_fields: vec![],
         binlogs: counts
             .iter()
             .zip(5000 + field * 100..)
@@ -62,7 +63,7 @@ fn save(segment: i64, dml: u64, counts: &[i64]) -> SaveBinlogPaths {
 
 fn deletes(segment: i64, dml: u64) -> SaveBinlogPaths {
     let binlogs = vec![file(format!("delta_log/1000/-1/{segment}/5000"), 3)];
-    let files = SegmentFiles { delta: vec![FieldBinlogs { field: 100, binlogs }], ..SegmentFiles::default() };
+    let files = SegmentFiles { delta: vec![FieldBinlogs { field: 100, child_fields: vec![], binlogs }], ..SegmentFiles::default() };
     SaveBinlogPaths { level: Level::L0, partition: -1, flushed: true, files, ..save(segment, dml, &[]) }
 }
 

@@ -9,7 +9,7 @@ use tidegate_message::{Header, Message, MessageId, MessageType, properties};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
 use crate::account::{Pin, Pinned, Standing, Wait};
-use crate::calls::{Call, Position};
+use crate::calls::{Call, Position, storage_version};
 use crate::ledger::End;
 use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
@@ -277,7 +277,7 @@ impl Pchannel {
                 for (nth, s) in segments.into_iter().enumerate() {
                     let flags = if nth == last { row.flags } else { row.flags & !flag::GROUP_END };
                     let row = Row { collection, partition: s.partition, segment: s.segment, flags, ..row };
-                    if s.level != 1 && s.storage_version != 0 {
+                    if s.level != 1 && !storage_version::is_known(s.storage_version) {
                         let reason = work::unsupported_version(s.segment, s.storage_version);
                         let ordinal = self.push(row, Some(ControlBody::Hazard(reason)));
                         self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Hazard]));

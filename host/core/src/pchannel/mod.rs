@@ -23,7 +23,7 @@ use tidegate_message::{Message, MessageId, Properties};
 pub use status::{ChannelStatus, Status};
 
 use crate::account::{ChannelAccount, Standing, Totals};
-use crate::calls::{Binlog, Call, CallError, Caller, Position, Reply, SegmentFiles};
+use crate::calls::{Binlog, Call, CallError, Caller, Layout, Position, Reply, SegmentFiles};
 use crate::journal::{Journal, Turn};
 use crate::retry::{CallId, Calls, InFlight, backoff_ms};
 use crate::scan::Scanned;
@@ -190,6 +190,8 @@ pub struct WriteJob {
     pub segment: i64,
     /// Deletes instead of rows.
     pub deletes: bool,
+    /// How the segment's rows lie in files.
+    pub layout: Layout,
     /// The schema of the rows.
     pub schema: Arc<Schema>,
     /// Message bodies in log order: ordinal, tick, body.

@@ -7,6 +7,7 @@ use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
 use crate::account::{Job, Pinned, Standing, Target, Wait};
 use crate::calls::{
     Binlog, Call, CallError, FieldBinlogs, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState,
+    storage_version,
 };
 use crate::ledger::End;
 use crate::retry::{CallId, InFlight};
@@ -273,8 +274,8 @@ impl Pchannel {
             }
         }
         account.schemas.sort_by_key(|(from, _)| *from);
-        let packed = info.segments.iter().find(|s| s.state == SegmentState::Growing && s.storage_version != 0);
-        let hazard = match packed {
+        let foreign = info.segments.iter().find(|s| s.state == SegmentState::Growing && !storage_version::is_known(s.storage_version));
+        let hazard = match foreign {
             _ if account.schemas.is_empty() => Some("the coordinator has no schema for the channel".to_owned()),
             Some(s) => Some(unsupported_version(s.segment, s.storage_version)),
             None => None,
@@ -414,6 +415,7 @@ impl Pchannel {
         let tick = bodies.first().map_or(u64::MAX, |b| b.1);
         let earlier_statistics: Vec<Binlog> =
             segment.map(|s| s.files.stats.iter().flat_map(|f| &f.binlogs).filter(|b| b.log_id != 1).cloned().collect()).unwrap_or_default();
+        let layout = segment.map(|s| s.files.layout(s.storage_version)).unwrap_or_default();
         let id = match target {
             Target::Segment(id) => id,
             Target::Deletes(_) => 0,
@@ -445,7 +447,10 @@ impl Pchannel {
                 log_size: 1,
                 memory_size: 1,
             };
-            let files = SegmentFiles { insert: vec![FieldBinlogs { field: 0, binlogs: vec![early] }], ..SegmentFiles::default() };
+            let files = SegmentFiles {
+                insert: vec![FieldBinlogs { field: 0, child_fields: Vec::new(), binlogs: vec![early] }],
+                ..SegmentFiles::default()
+            };
             return self.save(channel, target, Written { segment: id, files, rows });
         }
         if is_on(Switch::RowsByPage) && self.limits.page_max < 64 {
@@ -455,7 +460,7 @@ impl Pchannel {
         let bytes: usize = bodies.iter().map(|b| b.2.len()).sum();
         let collection = account.collection.unwrap_or_default();
         let deletes = matches!(target, Target::Deletes(_));
-        let job = WriteJob { collection, partition, segment: id, deletes, schema, bodies, earlier_statistics, flush };
+        let job = WriteJob { collection, partition, segment: id, deletes, layout, schema, bodies, earlier_statistics, flush };
         self.writing_bytes += bytes;
         self.begin(Purpose::Write { channel, target, bytes }, Work::Write(Arc::new(job)));
     }
@@ -550,7 +555,7 @@ impl Pchannel {
                     partition,
                     vchannel,
                     level: Level::L0,
-                    storage_version: 0,
+                    storage_version: storage_version::FIELDS,
                     files,
                     dml,
                     start,
@@ -724,7 +729,7 @@ impl Pchannel {
 
 /// Why a segment's rows cannot be written.
 pub(super) fn unsupported_version(segment: i64, storage_version: i64) -> String {
-    format!("segment {segment} has storage version {storage_version}; only version 0, one file a field, is written")
+    format!("segment {segment} has storage version {storage_version}; only 0, one file a field, and 2, packed, are written")
 }
 
 fn name(work: &Work) -> &'static str {
