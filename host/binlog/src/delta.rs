@@ -104,7 +104,7 @@ pub fn write_delta_log(key: &SegmentKey, deletes: &Deletes, form: DeltaForm) -> 
             let plain = |column, name, dictionary| Stored { column, name: Cow::Borrowed(name), id: None, dictionary, compressed: false };
             let columns = [plain(&keys, "pk", false), plain(&ticks, "ts", true)];
             label(payload_type(DataType::Int64), extras)
-                .wrap(|out| append_table(out, &columns, &[0..rows], Vec::new()).map_err(|e| fail(e.to_string())))
+                .wrap(|out| append_table(out, &columns, std::slice::from_ref(&(0..rows)), Vec::new()).map_err(|e| fail(e.to_string())))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,7 +51,7 @@ impl<'a> Stored<'a> {
 
 /// Appends the Parquet file of a checked column: the payload of an insert log.
 pub(crate) fn append_column(out: &mut Vec<u8>, column: &FieldColumn, rows: usize) -> Result<(), WriteError> {
-    append_table(out, &[Stored::new(column, COLUMN_NAME)], &[0..rows], Vec::new())
+    append_table(out, &[Stored::new(column, COLUMN_NAME)], slice::from_ref(&(0..rows)), Vec::new())
         .map_err(|e| WriteError::Column { field: column.field_id, problem: e.to_string() })
 }
 

@@ -11,7 +11,7 @@ use super::screen::Screen;
 /// Shows what is in a segment file.
 #[derive(Debug, Args)]
 pub struct Binlog {
-    /// A file below chunks/: insert log, delta log or statistics.
+    /// A file below chunks/: insert log, packed file, delta log or statistics.
     file: PathBuf,
     /// Rows to show.
     #[arg(long, default_value_t = 10)]

@@ -44,6 +44,7 @@ impl Segments {
             "vchannel": segment.vchannel,
             "state": format!("{:?}", segment.state).to_lowercase(),
             "level": format!("{:?}", segment.level),
+            "storage_version": segment.storage_version,
             "rows": segment.rows,
             "files": segment.files.iter().count(),
             "bytes": segment.files.iter().map(|f| f.log_size).sum::<i64>(),

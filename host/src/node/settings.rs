@@ -168,6 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn the_forms_of_segment_files_are_chosen_by_name_and_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            std::fs::write(dir.path().join("tidegate.toml"), text).unwrap();
+            Settings::load(dir.path())
+        };
+        let chosen = load("storage_version = 2\nbloom_filter = \"blocked\"\ndelta_log = \"parquet\"\n").unwrap();
+        assert_eq!((chosen.storage_version, chosen.bloom_filter, chosen.delta_log), (2, FilterKind::Blocked, DeltaForm::Parquet));
+        for wrong in ["storage_version = 1", "bloom_filter = \"cuckoo\"", "delta_log = \"avro\""] {
+            let error = format!("{:#}", load(wrong).unwrap_err());
+            assert!(error.contains(wrong.split(' ').next().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
     fn a_budget_that_starves_a_pchannel_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("tidegate.toml"), "budget_bytes = 1000\n").unwrap();

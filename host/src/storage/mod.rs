@@ -1,9 +1,9 @@
 //! Segment files on object storage: the store, the layout of its keys, and writing and reading the files of a segment.
 //!
 //! ```text
-//! rows of one sync ─ writer ─► insert_log/… one a field, stats_log/… ─┐
-//! deletes          ─ writer ─► delta_log/…                            ├─ chunks ─► files, fsynced with their folders
-//! `tidegate scan`  ◄ reader ──────────────────────────────────────────┘
+//! rows of one sync ─ writer ─► insert_log/… one a field or column group, stats_log/… ─┐
+//! deletes          ─ writer ─► delta_log/…                                            ├─ chunks ─► files, fsynced with their folders
+//! `tidegate scan`  ◄ reader ──────────────────────────────────────────────────────────┘
 //! ```
 
 mod chunks;
