@@ -9,7 +9,7 @@
 
 use crate::contract::*;
 use crate::flusher::{Flusher, Stage, Timer};
-use crate::policy::LOGICAL_BITS;
+use crate::policy::{LOGICAL_BITS, spread};
 
 impl Flusher {
     /// The period of a channel's report has passed.
@@ -18,7 +18,10 @@ impl Flusher {
         if !channel.is_attached() || channel.report_due != due {
             return;
         }
-        channel.report_due = self.state.tick.saturating_add(self.config.report_period_ms << LOGICAL_BITS);
+        // Channels stay apart: the next report is a period after the last one was due, not after the tick that found many of them due.
+        let period = self.config.report_period_ms;
+        let apart = self.state.tick.saturating_add((spread(i64::from(index), period) + 1) << LOGICAL_BITS);
+        channel.report_due = due.saturating_add(period << LOGICAL_BITS).max(apart);
         self.state.timers.insert((channel.report_due, index, Timer::Report));
         self.state.reports.insert(index);
     }

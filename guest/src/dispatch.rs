@@ -24,6 +24,7 @@ impl Flusher {
             self.dispatch_to(host, index, message);
         }
         self.state.tick = tick;
+        self.arm_reports();
         if flags & flag::GROUP_END != 0 {
             self.state.group_end = ordinal;
             self.end_group(host);
@@ -151,6 +152,10 @@ impl Flusher {
             (kind::CREATE_SEGMENT, body) => self.create_segment(host, index, m, matches!(body, Some(ControlBody::CreateSegment(true)))),
             (kind::FLUSH | kind::SCHEMA_CHANGE | kind::ALTER_COLLECTION, Some(ControlBody::Seal(segments, hazard))) => {
                 self.seal(host, index, m, segments);
+                if m.kind != kind::FLUSH {
+                    // A batch has one schema, also of a segment that the message does not seal.
+                    self.cut_channel(host, index);
+                }
                 if let Some(reason) = hazard {
                     self.detach(host, index, reason);
                 }

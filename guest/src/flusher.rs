@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub stage: Stage,
     /// By index.
     pub channels: BTreeMap<ChannelIndex, Channel>,
+    /// Channels that were recovered before any event time was known: their reports are due from the first tick on.
+    pub unarmed: BTreeSet<ChannelIndex>,
     /// Event time at which something is to be done.
     pub timers: BTreeSet<(u64, ChannelIndex, Timer)>,
     /// Stored checkpoint of every channel that is not gone: the first is what holds the consume checkpoint (CK-3).
@@ -148,6 +150,10 @@ impl Flusher {
                 body,
             };
             self.dispatch(host, page.channels[at], message);
+            if matches!(self.state.stage, Stage::Sealing(_)) {
+                // Nothing of this log is ours after its AlterWAL message.
+                return;
+            }
         }
     }
 

@@ -72,11 +72,16 @@ impl Flusher {
         }
     }
 
-    /// The end of a group: full batches end, and what was due by its tick is done. Costs what is due, not what exists.
-    pub(crate) fn end_group(&mut self, host: &mut impl Host) {
+    /// Ends the batches that are full.
+    pub(crate) fn cut_full(&mut self, host: &mut impl Host) {
         for (index, what) in std::mem::take(&mut self.state.full) {
             self.cut(host, index, what);
         }
+    }
+
+    /// The end of a group: full batches end, and what was due by its tick is done. Costs what is due, not what exists.
+    pub(crate) fn end_group(&mut self, host: &mut impl Host) {
+        self.cut_full(host);
         while let Some(&(due, index, timer)) = self.state.timers.first() {
             if due > self.state.tick {
                 break;

@@ -77,14 +77,31 @@ impl Flusher {
     fn attach(&mut self, host: &mut impl Host, index: ChannelIndex, info: RecoveredChannel) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         let held = channel.attach(info);
-        channel.report_due =
-            self.state.tick.saturating_add(policy::spread(i64::from(index), self.config.report_period_ms) << policy::LOGICAL_BITS);
-        self.state.timers.insert((channel.report_due, index, Timer::Report));
         self.state.stored.insert((0, index));
+        self.state.unarmed.insert(index);
+        self.arm_reports();
+        let mut tick = None;
         for message in held {
+            // FL-3: full batches end with their group, as if the answer had been there when the group was read.
+            if tick.replace(message.tick).is_some_and(|before| before != message.tick) {
+                self.cut_full(host);
+            }
             self.dispatch_to(host, index, message);
         }
         self.end_group(host);
+    }
+
+    /// Sets when the channels that were attached report first: spread over a tenth of the period, from the first event time that is known.
+    pub(crate) fn arm_reports(&mut self) {
+        if self.state.tick == 0 {
+            return;
+        }
+        for index in std::mem::take(&mut self.state.unarmed) {
+            let Some(channel) = self.state.channels.get_mut(&index) else { continue };
+            let spread = policy::spread(i64::from(index), self.config.report_period_ms);
+            channel.report_due = self.state.tick.saturating_add(spread << policy::LOGICAL_BITS);
+            self.state.timers.insert((channel.report_due, index, Timer::Report));
+        }
     }
 
     fn await_recovery(&mut self, host: &mut impl Host, answers: usize) {

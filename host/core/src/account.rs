@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tidegate_message::MessageId;
 use tidegate_message::schema::Schema;
+use tidegate_message::{MessageId, Properties};
 
 use crate::calls::{Position, SegmentFiles};
 use crate::ledger::{End, Ledger};
@@ -48,6 +48,10 @@ pub struct Pin {
     pub position: Position,
     /// Its collection.
     pub collection: i64,
+    /// The transaction it came in.
+    pub txn: Option<i64>,
+    /// All properties of rows and deletes, for a dead letter; a control message's are not kept.
+    pub properties: Properties,
     /// What it is.
     pub what: Pinned,
 }
@@ -349,6 +353,23 @@ impl ChannelAccount {
         batch
     }
 
+    /// Takes a message out of the sync that was to write it: it is set aside instead.
+    pub fn forget_in_jobs(&mut self, ordinal: Ordinal) {
+        if let Some(target) = self.pins.get(&ordinal).and_then(Pin::target) {
+            self.jobs(target).iter_mut().for_each(|job| job.batch.retain(|&o| o != ordinal));
+        }
+    }
+
+    /// Whether a sync that runs has taken the message.
+    pub fn is_being_written(&self, ordinal: Ordinal) -> bool {
+        let jobs = match self.pins.get(&ordinal).and_then(Pin::target) {
+            Some(Target::Segment(id)) => self.segments.get(&id).map(|s| &s.jobs),
+            Some(Target::Deletes(partition)) => self.deletes.get(&partition).map(|d| &d.jobs),
+            None => None,
+        };
+        jobs.is_some_and(|jobs| jobs.iter().any(|job| job.running && job.batch.contains(&ordinal)))
+    }
+
     /// Puts a batch back that was not written.
     pub fn restage(&mut self, target: Target, batch: &[Ordinal]) {
         // Rows whose segment was dropped meanwhile have ended.
@@ -397,13 +418,29 @@ impl ChannelAccount {
     pub fn segment_unknown(&mut self, id: i64) {
         self.unknown_segments.insert(id);
         self.segments.remove(&id);
-        self.settle_controls(|wait| match wait {
-            Wait::Complete(segments) if segments.len() > 1 => {
-                segments.remove(&id);
-                false
-            }
-            _ => false,
-        });
+        for ordinal in &self.controls {
+            let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(ordinal) else { continue };
+            // What waits for nothing else is left, to be filtered by this name.
+            let alone = waits.len() == 1;
+            waits.retain_mut(|wait| match wait {
+                Wait::Complete(segments) if !alone || segments.len() > 1 => {
+                    segments.remove(&id);
+                    !segments.is_empty()
+                }
+                _ => true,
+            });
+        }
+    }
+
+    /// Segments that the coordinator has, or is being told of, and that are not complete: all of a partition's, or all.
+    ///
+    /// One that only has rows of messages to be filtered is nobody's: nothing will ever complete it.
+    pub fn open_segments(&self, partition: Option<i64>) -> BTreeSet<i64> {
+        let registering: BTreeSet<i64> = self.controls.iter().filter_map(|o| self.pins.get(o)?.alloc_wait()).collect();
+        let wanted = |(id, s): &(&i64, &SegmentAccount)| {
+            !s.ended && (s.registered || registering.contains(id)) && partition.is_none_or(|p| p == s.partition)
+        };
+        self.segments.iter().filter(wanted).map(|(&id, _)| id).collect()
     }
 
     /// Whether a segment's registration was asked for and is not acknowledged.
@@ -513,9 +550,25 @@ impl Pin {
         }
     }
 
+    /// Whether it is a control message that waits for something, and for no segment.
+    pub fn is_past_its_segments(&self) -> bool {
+        matches!(&self.what, Pinned::Control(waits) if !waits.iter().any(|w| matches!(w, Wait::Complete(_))))
+    }
+
+    /// Returns what writes it; `None` for a control message.
+    pub fn target(&self) -> Option<Target> {
+        match &self.what {
+            Pinned::Rows { segment, .. } => Some(Target::Segment(*segment)),
+            Pinned::Deletes { partition, .. } => Some(Target::Deletes(*partition)),
+            Pinned::Control(_) => None,
+        }
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
+        let properties: usize = self.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
         PIN_BYTES
+            + properties
             + match &self.what {
                 Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.len(),
                 Pinned::Control(_) => 0,

@@ -89,6 +89,11 @@ impl<T: Clone> Calls<T> {
         self.in_flight.get(&id).map(|c| c.what.clone())
     }
 
+    /// Whether a call is held back.
+    pub fn is_parked(&self, id: CallId) -> bool {
+        self.parked.contains(&id)
+    }
+
     /// When the next backoff passes, in milliseconds.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first().map(|&(at, _)| at)
@@ -116,10 +121,23 @@ impl<T: Clone> Calls<T> {
 
     /// Forgets the calls that are not at a peer; the others still end.
     pub fn forget_waiting(&mut self) {
-        let due = std::mem::take(&mut self.due).into_iter().map(|(_, id)| id);
-        for id in due.chain(std::mem::take(&mut self.parked)) {
-            self.in_flight.remove(&id);
-        }
+        self.forget_waiting_where(|_| true);
+    }
+
+    /// Forgets those of the calls that are not at a peer for which `gone` holds, and returns them.
+    pub fn forget_waiting_where(&mut self, gone: impl Fn(&T) -> bool) -> Vec<T> {
+        let in_flight = &mut self.in_flight;
+        let mut forgotten = Vec::new();
+        let mut keep = |id: &CallId| {
+            let keep = in_flight.get(id).is_some_and(|call| !gone(&call.what));
+            if !keep {
+                forgotten.extend(in_flight.remove(id).map(|call| call.what));
+            }
+            keep
+        };
+        self.due.retain(|(_, id)| keep(id));
+        self.parked.retain(|id| keep(id));
+        forgotten
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidegate_message::rows::{DeleteBody, InsertBody};
 use tidegate_message::schema::Schema;
-use tidegate_message::{Header, Message, MessageId, MessageType, properties};
+use tidegate_message::{Header, Message, MessageId, MessageType, Properties, properties};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
-use crate::account::{Pin, Pinned, Standing, Wait};
+use crate::account::{Pin, Pinned, Standing, Target, Wait};
 use crate::calls::{Call, Position, storage_version};
 use crate::ledger::End;
 use crate::scan::Scanned;
@@ -22,6 +23,7 @@ struct Place<'a> {
     id: &'a MessageId,
     position: &'a Position,
     collection: i64,
+    txn: Option<i64>,
 }
 
 impl Pchannel {
@@ -49,6 +51,7 @@ impl Pchannel {
                     let crate::scan::BadRecord { malformed, kind, vchannel, tick, .. } = *bad;
                     let reason = malformed.error.to_string();
                     let record = malformed.record;
+                    let rows = rows_of(kind, &record.payload);
                     self.dead_letter(DeadLetter {
                         id: record.id,
                         vchannel: vchannel.clone(),
@@ -57,14 +60,41 @@ impl Pchannel {
                         properties: record.properties,
                         payload: record.payload,
                     });
-                    // A malformed control message leaves its channel in a state that nobody knows.
-                    let is_data = matches!(kind, Some(MessageType::INSERT | MessageType::DELETE | MessageType::TIME_TICK));
-                    if let Some(&index) = self.names.get(&vchannel).filter(|_| !is_data) {
-                        self.detach_and_tell(index, format!("a malformed control message: {reason}"));
-                    }
+                    self.malformed(kind, &vchannel, rows, &reason);
                 }
             }
         }
+    }
+
+    /// What a record that is no message does to its channel: rows count as quarantined as far as they can be counted; a control message
+    /// leaves its channel, or every channel, in a state that nobody knows.
+    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str) {
+        match kind {
+            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => {
+                if !vchannel.is_empty() {
+                    self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
+                }
+            }
+            Some(MessageType::TIME_TICK) => {}
+            Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) => {
+                for index in self.every_live_channel() {
+                    self.detach_and_tell(index, format!("a malformed control message of the pchannel: {reason}"));
+                }
+            }
+            _ => {
+                if let Some(&index) = self.names.get(vchannel) {
+                    self.detach_and_tell(index, format!("a malformed control message: {reason}"));
+                }
+            }
+        }
+    }
+
+    fn count_quarantined(&mut self, vchannel: &str, inserts: bool, rows: u64) {
+        let index = self.intern(vchannel);
+        let ledger = &mut self.account(index, vchannel).ledger;
+        let account = if inserts { &mut ledger.inserts } else { &mut ledger.deletes };
+        account.deliver(rows);
+        account.end(rows, End::Quarantined);
     }
 
     fn dead_letter(&mut self, letter: DeadLetter) {
@@ -77,17 +107,10 @@ impl Pchannel {
 
     /// Stores a message in the dead-letter file and counts its rows as quarantined.
     fn set_aside(&mut self, message: &Message, reason: String) {
-        let rows = match &message.header {
-            Header::Insert { rows, .. } => Some((true, *rows)),
-            Header::Delete { rows, .. } => Some((false, *rows)),
-            _ => None,
-        };
         let index = self.intern(&message.vchannel);
+        let rows = claimed_rows(message);
         if let Some((inserts, rows)) = rows {
-            let ledger = &mut self.account(index, &message.vchannel).ledger;
-            let account = if inserts { &mut ledger.inserts } else { &mut ledger.deletes };
-            account.deliver(rows);
-            account.end(rows, End::Quarantined);
+            self.count_quarantined(&message.vchannel, inserts, rows);
         }
         let detach = rows.is_none() && self.channels.contains_key(&index);
         let text = format!("a control message was set aside: {reason}");
@@ -118,7 +141,7 @@ impl Pchannel {
         let last = group.len().saturating_sub(1);
         for (at, (message, verdict)) in group.into_iter().zip(verdicts).enumerate() {
             let sibling = message.txn.as_ref().filter(|t| bad_transactions.contains(&t.txn_id));
-            let verdict = verdict.or_else(|| sibling.map(|t| format!("another message of transaction {} is malformed", t.txn_id)));
+            let verdict = verdict.or_else(|| sibling.map(|t| sibling_of_a_bad_body(t.txn_id)));
             self.counters.messages += 1;
             self.deliver_one(message, at == last, verdict);
         }
@@ -126,26 +149,63 @@ impl Pchannel {
 
     /// Whether a body can be written: its form, and its schema where it is known.
     fn check_body(&self, message: &Message) -> Result<(), String> {
-        let schema = || {
-            let account = self.names.get(&message.vchannel).and_then(|index| self.channels.get(index))?;
-            account.schema_at(message.tick)
-        };
+        let account = self.names.get(&message.vchannel).and_then(|index| self.channels.get(index));
+        let schema = account.and_then(|account| account.schema_at(message.tick)).map(|schema| &**schema);
         match &message.header {
-            Header::Insert { rows, .. } => {
-                let body = InsertBody::parse(&message.payload).map_err(|e| e.to_string())?;
-                if body.rows() as u64 != *rows {
-                    return Err(format!("the header says {rows} rows, the body has {}", body.rows()));
-                }
-                schema().map_or(Ok(()), |schema| body.check(schema)).map_err(|e| e.to_string())
-            }
-            Header::Delete { rows, .. } => {
-                let body = DeleteBody::parse(&message.payload).map_err(|e| e.to_string())?;
-                if body.rows() as u64 != *rows {
-                    return Err(format!("the header says {rows} keys, the body has {}", body.rows()));
-                }
-                schema().map_or(Ok(()), |schema| body.check(schema)).map_err(|e| e.to_string())
-            }
+            Header::Insert { rows, .. } => check_rows(&message.payload, *rows, schema),
+            Header::Delete { rows, .. } => check_keys(&message.payload, *rows, schema),
             _ => Ok(()),
+        }
+    }
+
+    /// The schemas of a channel became known: rows that waited are checked as those that come are, with their transactions.
+    pub(super) fn check_pinned(&mut self, index: ChannelIndex) {
+        let Some(account) = self.channels.get(&index) else { return };
+        let mut bad = Vec::new();
+        for (&ordinal, pin) in &account.pins {
+            let schema = account.schema_at(pin.position.tick).map(|schema| &**schema);
+            let checked = match &pin.what {
+                Pinned::Rows { rows, payload, .. } => check_rows(payload, *rows, schema),
+                Pinned::Deletes { rows, payload, .. } => check_keys(payload, *rows, schema),
+                Pinned::Control(_) => Ok(()),
+            };
+            bad.extend(checked.err().map(|reason| (ordinal, reason)));
+        }
+        self.set_pinned_aside(index, None, bad);
+    }
+
+    /// Sets messages aside that are pinned already. One with a bad body takes its transaction along, but for what is being written: of the
+    /// syncs that run, only `refused` has written nothing.
+    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>) {
+        let Some(account) = self.channels.get(&index) else { return };
+        let bad_txns: BTreeSet<i64> = bad.iter().filter_map(|(ordinal, _)| account.pins.get(ordinal)?.txn).collect();
+        let named: BTreeSet<Ordinal> = bad.iter().map(|&(ordinal, _)| ordinal).collect();
+        if !bad_txns.is_empty() {
+            let siblings = account.pins.iter().filter(|(o, p)| {
+                !named.contains(o)
+                    && p.txn.is_some_and(|t| bad_txns.contains(&t))
+                    && (p.target() == refused || !account.is_being_written(**o))
+            });
+            bad.extend(siblings.map(|(&o, p)| (o, sibling_of_a_bad_body(p.txn.unwrap_or_default()))));
+        }
+        for (ordinal, reason) in bad {
+            let Some(account) = self.channels.get_mut(&index) else { return };
+            let Some(pin) = account.pins.get(&ordinal) else { continue };
+            let payload = match &pin.what {
+                Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
+                Pinned::Control(_) => continue,
+            };
+            let letter = DeadLetter {
+                id: pin.id.clone(),
+                vchannel: account.name.clone(),
+                tick: pin.position.tick,
+                reason: format!("message {ordinal} of the scan: {reason}"),
+                properties: pin.properties.clone(),
+                payload,
+            };
+            account.forget_in_jobs(ordinal);
+            account.unpin(ordinal, End::Quarantined);
+            self.dead_letter(letter);
         }
     }
 
@@ -196,10 +256,10 @@ impl Pchannel {
     /// Rows of a detached channel are not held in memory; they are pending until they are met again.
     fn count_detached(&mut self, index: ChannelIndex, message: &Message) {
         if let Some(account) = self.channels.get_mut(&index) {
-            match &message.header {
-                Header::Insert { rows, .. } => account.ledger.inserts.deliver(*rows),
-                Header::Delete { rows, .. } => account.ledger.deletes.deliver(*rows),
-                _ => {}
+            match claimed_rows(message) {
+                Some((true, rows)) => account.ledger.inserts.deliver(rows),
+                Some((false, rows)) => account.ledger.deletes.deliver(rows),
+                None => {}
             }
         }
     }
@@ -237,14 +297,14 @@ impl Pchannel {
         let id = message.id;
         let bytes = message.payload.len() as u64;
         let payload = message.payload;
+        let properties = message.properties;
+        let txn = message.txn.map(|t| t.txn_id);
         match message.header {
             Header::Insert { collection, partition, segment, rows, .. } => {
                 let count = u32::try_from(rows).unwrap_or(u32::MAX);
                 let ordinal = self.push(Row { collection, partition, segment, rows: count, bytes, ..row }, None);
-                self.pin(
-                    &Place { channel: index, ordinal, id: &id, position, collection },
-                    Pinned::Rows { segment, partition, rows, payload },
-                );
+                let place = Place { channel: index, ordinal, id: &id, position, collection, txn };
+                self.pin_with(&place, properties, Pinned::Rows { segment, partition, rows, payload });
                 if let Some(s) = self.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&segment)) {
                     s.start.get_or_insert_with(|| position.clone());
                 }
@@ -252,7 +312,8 @@ impl Pchannel {
             Header::Delete { collection, partition, rows } => {
                 let count = u32::try_from(rows).unwrap_or(u32::MAX);
                 let ordinal = self.push(Row { collection, partition, rows: count, bytes, ..row }, None);
-                self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Deletes { partition, rows, payload });
+                let place = Place { channel: index, ordinal, id: &id, position, collection, txn };
+                self.pin_with(&place, properties, Pinned::Deletes { partition, rows, payload });
             }
             Header::CreateCollection { collection, partitions, schema } => {
                 let hazard = schema.as_ref().err().cloned();
@@ -261,7 +322,7 @@ impl Pchannel {
                 if account.standing == Standing::Unknown && account.collection.is_none() {
                     account.collection = Some(collection);
                     account.schemas.extend(schema.ok().map(|s| (position.tick, Arc::from(s))));
-                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Standing]));
+                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection, txn }, Pinned::Control(vec![Wait::Standing]));
                 }
             }
             Header::DropCollection { collection } => {
@@ -269,10 +330,17 @@ impl Pchannel {
                 let Some(account) = self.channels.get_mut(&index) else { return };
                 if account.collection.is_none_or(|c| c == collection) {
                     account.drop_message.get_or_insert(ordinal);
-                    self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::DropChannel]));
+                    self.pin(
+                        &Place { channel: index, ordinal, id: &id, position, collection, txn },
+                        Pinned::Control(vec![Wait::DropChannel]),
+                    );
                 }
             }
             Header::CreateSegment { collection, segments } => {
+                if segments.is_empty() {
+                    // A list without segments still moves positions.
+                    self.push(Row { collection, ..row }, None);
+                }
                 let last = segments.len().saturating_sub(1);
                 for (nth, s) in segments.into_iter().enumerate() {
                     let flags = if nth == last { row.flags } else { row.flags & !flag::GROUP_END };
@@ -280,13 +348,16 @@ impl Pchannel {
                     if s.level != 1 && !storage_version::is_known(s.storage_version) {
                         let reason = work::unsupported_version(s.segment, s.storage_version);
                         let ordinal = self.push(row, Some(ControlBody::Hazard(reason)));
-                        self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![Wait::Hazard]));
+                        self.pin(
+                            &Place { channel: index, ordinal, id: &id, position, collection, txn },
+                            Pinned::Control(vec![Wait::Hazard]),
+                        );
                         continue;
                     }
                     let ordinal = self.push(row, Some(ControlBody::CreateSegment(s.level == 1)));
                     if s.level != 1 {
                         let wait = Wait::Alloc { segment: s.segment, partition: s.partition, storage_version: s.storage_version };
-                        self.pin(&Place { channel: index, ordinal, id: &id, position, collection }, Pinned::Control(vec![wait]));
+                        self.pin(&Place { channel: index, ordinal, id: &id, position, collection, txn }, Pinned::Control(vec![wait]));
                     }
                 }
             }
@@ -300,12 +371,14 @@ impl Pchannel {
             Header::SchemaChange { collection, segments, schema } => {
                 let hazard = schema.as_ref().and_then(|s| s.as_ref().err().cloned());
                 let ordinal = self.deliver_seal(Row { collection, ..row }, &id, position, segments, hazard);
-                match schema {
+                // Another collection's schema is nothing to this channel; the component filters the message.
+                let own = self.channels.get(&index).is_some_and(|a| a.collection.is_none_or(|c| c == collection));
+                match schema.filter(|_| own) {
                     Some(Ok(schema)) => {
-                        let place = Place { channel: index, ordinal, id: &id, position, collection };
+                        let place = Place { channel: index, ordinal, id: &id, position, collection, txn };
                         self.record_schema(&place, Arc::from(schema));
                     }
-                    Some(Err(_)) => self.add_wait(&Place { channel: index, ordinal, id: &id, position, collection }, Wait::Hazard),
+                    Some(Err(_)) => self.add_wait(&Place { channel: index, ordinal, id: &id, position, collection, txn }, Wait::Hazard),
                     None => {}
                 }
             }
@@ -313,11 +386,10 @@ impl Pchannel {
                 let ordinal = self.push(Row { collection, partition, ..row }, None);
                 let Some(account) = self.channels.get_mut(&index) else { return };
                 account.dropped_partitions.entry(partition).or_insert(ordinal);
-                let open: BTreeSet<i64> =
-                    account.segments.iter().filter(|(_, s)| s.partition == partition && !s.ended).map(|(&id, _)| id).collect();
+                let open = account.open_segments(Some(partition));
                 if !open.is_empty() {
                     self.pin(
-                        &Place { channel: index, ordinal, id: &id, position, collection },
+                        &Place { channel: index, ordinal, id: &id, position, collection, txn },
                         Pinned::Control(vec![Wait::Complete(open)]),
                     );
                 }
@@ -327,7 +399,10 @@ impl Pchannel {
             }
             Header::Cipher(reason) => {
                 let ordinal = self.push(row, Some(ControlBody::Hazard(reason)));
-                self.pin(&Place { channel: index, ordinal, id: &id, position, collection: 0 }, Pinned::Control(vec![Wait::Hazard]));
+                self.pin(
+                    &Place { channel: index, ordinal, id: &id, position, collection: 0, txn: None },
+                    Pinned::Control(vec![Wait::Hazard]),
+                );
             }
             _ => {
                 let ordinal = self.push(row, None);
@@ -345,7 +420,7 @@ impl Pchannel {
         let Some(account) = self.channels.get(&index) else { return ordinal };
         let open: BTreeSet<i64> = segments.into_iter().filter(|id| account.segments.get(id).is_none_or(|s| !s.ended)).collect();
         if !open.is_empty() {
-            self.pin(&Place { channel: index, ordinal, id, position, collection }, Pinned::Control(vec![Wait::Complete(open)]));
+            self.pin(&Place { channel: index, ordinal, id, position, collection, txn: None }, Pinned::Control(vec![Wait::Complete(open)]));
         }
         ordinal
     }
@@ -354,9 +429,12 @@ impl Pchannel {
         let channels = if index == EVERY_CHANNEL { self.every_live_channel() } else { vec![index] };
         for index in channels {
             let Some(account) = self.channels.get(&index) else { continue };
-            let open: BTreeSet<i64> = account.segments.iter().filter(|(_, s)| !s.ended).map(|(&id, _)| id).collect();
+            let open = account.open_segments(None);
             if !open.is_empty() {
-                self.pin(&Place { channel: index, ordinal, id, position, collection: 0 }, Pinned::Control(vec![Wait::Complete(open)]));
+                self.pin(
+                    &Place { channel: index, ordinal, id, position, collection: 0, txn: None },
+                    Pinned::Control(vec![Wait::Complete(open)]),
+                );
             }
         }
     }
@@ -381,8 +459,52 @@ impl Pchannel {
     }
 
     fn pin(&mut self, place: &Place, what: Pinned) {
-        if let Some(account) = self.channels.get_mut(&place.channel) {
-            account.pin(place.ordinal, Pin { id: place.id.clone(), position: place.position.clone(), collection: place.collection, what });
+        self.pin_with(place, Properties::new(), what);
+    }
+
+    fn pin_with(&mut self, place: &Place, properties: Properties, what: Pinned) {
+        let Place { channel, ordinal, id, position, collection, txn } = *place;
+        if let Some(account) = self.channels.get_mut(&channel) {
+            account.pin(ordinal, Pin { id: id.clone(), position: position.clone(), collection, txn, properties, what });
         }
     }
+}
+
+/// Rows of a message that was not checked, and whether they are inserted: never more than its payload has bytes, whatever its header says.
+fn claimed_rows(message: &Message) -> Option<(bool, u64)> {
+    let most = message.payload.len() as u64;
+    match &message.header {
+        Header::Insert { rows, .. } => Some((true, (*rows).min(most))),
+        Header::Delete { rows, .. } => Some((false, (*rows).min(most))),
+        _ => None,
+    }
+}
+
+/// Rows of a body whose message cannot be read, 0 if the body cannot either.
+fn rows_of(kind: Option<MessageType>, payload: &Bytes) -> u64 {
+    match kind {
+        Some(MessageType::INSERT) => InsertBody::parse(payload).map_or(0, |body| body.rows() as u64),
+        Some(MessageType::DELETE) => DeleteBody::parse(payload).map_or(0, |body| body.rows() as u64),
+        _ => 0,
+    }
+}
+
+fn check_rows(payload: &Bytes, rows: u64, schema: Option<&Schema>) -> Result<(), String> {
+    let body = InsertBody::parse(payload).map_err(|e| e.to_string())?;
+    if body.rows() as u64 != rows {
+        return Err(format!("the header says {rows} rows, the body has {}", body.rows()));
+    }
+    schema.map_or(Ok(()), |schema| body.check(schema)).map_err(|e| e.to_string())
+}
+
+fn check_keys(payload: &Bytes, rows: u64, schema: Option<&Schema>) -> Result<(), String> {
+    let body = DeleteBody::parse(payload).map_err(|e| e.to_string())?;
+    if body.rows() as u64 != rows {
+        return Err(format!("the header says {rows} keys, the body has {}", body.rows()));
+    }
+    schema.map_or(Ok(()), |schema| body.check(schema)).map_err(|e| e.to_string())
+}
+
+fn sibling_of_a_bad_body(txn_id: i64) -> String {
+    format!("another message of transaction {txn_id} is malformed")
 }

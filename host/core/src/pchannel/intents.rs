@@ -8,7 +8,7 @@ use crate::account::{Job, Pinned, Target, Wait};
 use crate::calls::{Call, Position, SaveBinlogPaths};
 use crate::ledger::End;
 use crate::switches::{Switch, is_on};
-use crate::turn::{Answer, ChannelIndex, EVERY_CHANNEL, Filtered, Intent, IntentKind, Ordinal, Refusal, RefusalKind, Ticket};
+use crate::turn::{Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, Filtered, Intent, IntentKind, Ordinal, Refusal, RefusalKind, Ticket};
 
 impl Pchannel {
     /// Applies one intent of a finished turn.
@@ -209,6 +209,10 @@ impl Pchannel {
         let mut first_refusal = None;
         let mut held = Vec::new();
         for (&ordinal, pin) in account.pins.range(run.first..=run.last) {
+            // Its unknown segments are forgotten, and it waits for something else.
+            if run.reason == FilterReason::UnknownSegment && pin.is_past_its_segments() {
+                continue;
+            }
             match account.may_filter(ordinal, pin, run.reason) {
                 Ok(()) => held.push(ordinal),
                 Err(_) if is_on(Switch::TrustFilters) => held.push(ordinal),

@@ -25,7 +25,7 @@ pub use status::{ChannelStatus, Status};
 use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Binlog, Call, CallError, Caller, Layout, Position, Reply, SegmentFiles};
 use crate::journal::{Journal, Turn};
-use crate::retry::{CallId, Calls, InFlight, backoff_ms};
+use crate::retry::{CallId, Calls, backoff_ms};
 use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
 use crate::turn::{
@@ -282,6 +282,8 @@ pub struct Pchannel {
     report: TurnReport,
     /// The instance has not run yet: its first turn needs no news.
     fresh: bool,
+    /// The last turn was offered messages and took none: they are no news until something else happens.
+    declined: bool,
     completions: Vec<Completion>,
     ready: VecDeque<Page>,
     pressure: u64,
@@ -348,6 +350,7 @@ impl Pchannel {
             journal: Journal::default(),
             report: TurnReport::default(),
             fresh: true,
+            declined: false,
             completions: Vec::new(),
             ready: VecDeque::new(),
             pressure: 0,
@@ -387,7 +390,10 @@ impl Pchannel {
                 self.out.push(Action::CloseScan);
             }
             Event::Wake => {}
-            Event::Delivered { scan, messages } if scan == self.scan => self.deliver(messages),
+            Event::Delivered { scan, messages } if scan == self.scan => {
+                self.declined = false;
+                self.deliver(messages);
+            }
             Event::Delivered { .. } => {}
             Event::Ended { id, result } => self.ended(id, result),
             Event::Built(Ok(())) => self.instance = Instance::Ready,
@@ -434,7 +440,7 @@ impl Pchannel {
         }
         self.detach_hoarder();
         for (id, task) in self.calls.due(self.now_ms) {
-            self.out.push(Action::Begin { id, work: task.work });
+            self.begin_again(id, task.work);
         }
         match self.instance {
             // Recovery begins when no mutating call is in flight: it would see a state that is about to change.
@@ -455,7 +461,8 @@ impl Pchannel {
     fn begin_turn(&mut self) {
         let again = self.turn.take();
         let pressure = self.wanted_bytes();
-        let news = !self.completions.is_empty() || !self.ready.is_empty() || self.report.more || self.fresh;
+        let messages = !self.ready.is_empty() && !self.declined;
+        let news = !self.completions.is_empty() || messages || self.report.more || self.fresh;
         let input = match again {
             Some(input) => input,
             None if news || (pressure > 0 && pressure != self.pressure) => {
@@ -492,6 +499,9 @@ impl Pchannel {
         self.fresh = false;
         self.counters.turns += 1;
         self.report = output.report;
+        // A component that did nothing has nothing left to do, whatever it says: it would be asked again for ever.
+        self.report.more &= output.taken > 0 || !output.intents.is_empty();
+        self.declined = output.taken == 0 && !input.page.is_empty();
         let mut page = input.page.clone();
         if output.taken < page.len() {
             if output.taken > 0 {
@@ -561,6 +571,7 @@ impl Pchannel {
         self.journal.reset();
         self.report = TurnReport::default();
         self.fresh = true;
+        self.declined = false;
         self.completions.clear();
         self.ready.clear();
         self.group.clear();
@@ -616,6 +627,7 @@ impl Pchannel {
             _ => String::new(),
         };
         self.stored.remove(&(stored, index));
+        self.forget_work(index);
         self.out.push(Action::Notice(Weight::Error, text));
         if is_on(Switch::DetachStopsAll) {
             self.out.push(Action::CloseScan);
@@ -628,19 +640,25 @@ impl Pchannel {
         self.complete(0, IntentKind::Detach, index, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
     }
 
-    /// IS-1: over budget, a channel that holds most of it with work that keeps failing is given up, so that its neighbours go on.
+    /// IS-1: over budget, the largest of the channels whose work keeps failing is given up, if those channels hold most of the budget; so
+    /// their neighbours go on.
     fn detach_hoarder(&mut self) {
         if self.held_bytes() < self.limits.bytes_max {
             return;
         }
-        let failing = |index: ChannelIndex| {
-            let of_channel = |c: &&InFlight<work::Task>| c.failures >= HOARDER_FAILURES && c.what.purpose.channel() == Some(index);
-            self.calls.iter().find(of_channel).and_then(|c| c.last_error.clone())
-        };
-        let hoarder = self.channels.values().filter(|c| c.is_served() && c.held_bytes > self.limits.bytes_max / 2);
-        let found = hoarder.filter_map(|c| Some((c.index, failing(c.index)?))).next();
-        if let Some((index, error)) = found {
-            self.detach_and_tell(index, format!("it holds most of the memory budget, and its work keeps failing: {error}"));
+        let mut failing: BTreeMap<ChannelIndex, &str> = BTreeMap::new();
+        for call in self.calls.iter().filter(|c| c.failures >= HOARDER_FAILURES) {
+            if let (Some(channel), Some(error)) = (call.what.purpose.channel(), &call.last_error) {
+                failing.insert(channel, error);
+            }
+        }
+        let held = |index: &ChannelIndex| self.channels.get(index).filter(|c| c.is_served()).map_or(0, |c| c.held_bytes);
+        if failing.keys().map(held).sum::<usize>() <= self.limits.bytes_max / 2 {
+            return;
+        }
+        if let Some((&index, &error)) = failing.iter().max_by_key(|(index, _)| held(index)) {
+            let reason = format!("it holds much of the memory budget, and its work keeps failing: {error}");
+            self.detach_and_tell(index, reason);
         }
     }
 

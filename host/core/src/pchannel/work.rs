@@ -131,7 +131,39 @@ impl Pchannel {
         self.out.push(Action::Begin { id, work });
     }
 
-    /// A write ended for good: the next one may begin.
+    /// Makes a call again whose backoff has passed; a write waits for its turn among the others.
+    pub(super) fn begin_again(&mut self, id: CallId, work: Work) {
+        if matches!(work, Work::Write(_)) {
+            if self.writes >= self.limits.writes_max {
+                self.waiting_writes.push_back(id);
+                return self.calls.park(id);
+            }
+            self.writes += 1;
+        }
+        self.out.push(Action::Begin { id, work });
+    }
+
+    /// Forgets what waits to be done for a channel that is not served any more; what is at a peer still ends.
+    pub(super) fn forget_work(&mut self, channel: ChannelIndex) {
+        for task in self.calls.forget_waiting_where(|task| task.purpose.channel() == Some(channel)) {
+            if let Purpose::Write { bytes, .. } = task.purpose {
+                self.writing_bytes = self.writing_bytes.saturating_sub(bytes);
+            }
+        }
+        let calls = &self.calls;
+        self.waiting_writes.retain(|&id| calls.is_parked(id));
+    }
+
+    /// Whether work is for a channel that is not served any more, so that trying again serves nobody.
+    fn is_pointless(&self, purpose: &Purpose) -> bool {
+        let of_segments = matches!(
+            purpose,
+            Purpose::Alloc { .. } | Purpose::Schema { .. } | Purpose::Write { .. } | Purpose::Save { .. } | Purpose::Confirm { .. }
+        );
+        of_segments && purpose.channel().and_then(|c| self.channels.get(&c)).is_some_and(|c| !c.is_live())
+    }
+
+    /// A write left its place: the next one may begin.
     fn next_write(&mut self) {
         self.writes = self.writes.saturating_sub(1);
         if let Some(id) = self.waiting_writes.pop_front()
@@ -148,12 +180,18 @@ impl Pchannel {
             return;
         }
         match result {
+            Err(CallError::Transient(_)) if self.is_pointless(&call.what.purpose) => self.settle(call.what, result),
             Err(CallError::Transient(why)) => {
                 if call.failures == 0 || call.failures.is_multiple_of(10) {
                     let text = format!("{} failed and is tried again: {why}", name(&call.what.work));
                     self.out.push(Action::Notice(Weight::Warn, text));
                 }
+                // IS-1: a write that fails gives its place to the next one while it waits.
+                let write = matches!(call.what.work, Work::Write(_));
                 self.calls.fail(id, call, why, self.now_ms);
+                if write {
+                    self.next_write();
+                }
             }
             Err(CallError::Fenced(why)) => self.fence(why),
             Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
@@ -309,6 +347,7 @@ impl Pchannel {
             }
         }
         account.settle_controls(|w| *w == Wait::Standing);
+        self.check_pinned(channel);
         let recovered = RecoveredChannel { collection: info.collection, seek_tick: info.seek.map_or(0, |p| p.tick), segments, hazard };
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Ok(Answer::Recovered(recovered)));
     }
@@ -469,7 +508,7 @@ impl Pchannel {
         match result {
             Ok(Outcome::Written(written)) => self.save(channel, target, written),
             Ok(Outcome::BadRows(bad)) => {
-                self.quarantine(channel, target, bad);
+                self.set_pinned_aside(channel, Some(target), bad);
                 let Some(account) = self.channels.get_mut(&channel) else { return };
                 let Some(front) = account.jobs(target).front() else { return };
                 let (batch, flush) = (front.batch.clone(), front.flush);
@@ -477,33 +516,6 @@ impl Pchannel {
             }
             Ok(other) => self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a write ended with {other:?}")))),
             Err(error) => self.end_job(channel, target, Err(refusal(error))),
-        }
-    }
-
-    /// Sets messages aside that the writer cannot write: their channel's neighbours, and its other rows, go on.
-    fn quarantine(&mut self, channel: ChannelIndex, target: Target, bad: Vec<(Ordinal, String)>) {
-        let Some(account) = self.channels.get_mut(&channel) else { return };
-        for (ordinal, reason) in bad {
-            let Some(pin) = account.pins.get(&ordinal) else { continue };
-            let payload = match &pin.what {
-                Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
-                Pinned::Control(_) => continue,
-            };
-            let letter = super::DeadLetter {
-                id: pin.id.clone(),
-                vchannel: account.name.clone(),
-                tick: pin.position.tick,
-                reason: format!("message {ordinal} of the scan: {reason}"),
-                properties: Default::default(),
-                payload,
-            };
-            self.counters.dead_letters += 1;
-            self.out.push(Action::Notice(Weight::Error, format!("channel {}: message {ordinal} is set aside: {reason}", account.name)));
-            self.out.push(Action::DeadLetter(Box::new(letter)));
-            account.unpin(ordinal, End::Quarantined);
-            if let Some(front) = account.jobs(target).front_mut() {
-                front.batch.retain(|&o| o != ordinal);
-            }
         }
     }
 
@@ -698,6 +710,7 @@ impl Pchannel {
                     account.end_all(FilterReason::DroppedChannel);
                     let stored = account.stored;
                     self.stored.remove(&(stored, channel));
+                    self.forget_work(channel);
                 }
                 Ok(Answer::Nothing)
             }
