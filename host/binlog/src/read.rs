@@ -3,10 +3,10 @@
 use serde_json::Value;
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, Values};
 
-use crate::columns::{data_type, storage_name, type_name, value_count};
+use crate::columns::{data_type, slice, storage_name, type_name};
 use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
-use crate::parquet_read::read_table;
+use crate::parquet_read::{VALUES_BYTES_MAX, read_table};
 use crate::statistics::read_statistics;
 use crate::{PackedFile, PkStatistics, ReadError, packed_read, read_packed};
 
@@ -62,10 +62,10 @@ pub fn read(bytes: &[u8]) -> Result<Binlog, ReadError> {
     }
 }
 
-/// Decodes the values of an insert log; any other file is an error.
-pub fn read_column(bytes: &[u8]) -> Result<Values, ReadError> {
+/// Decodes the column of an insert log; any other file is an error.
+pub fn read_column(bytes: &[u8]) -> Result<FieldColumn, ReadError> {
     match read(bytes)? {
-        Binlog::Insert(log) => Ok(log.column.values),
+        Binlog::Insert(log) => Ok(log.column),
         other => Err(ReadError::Kind { expected: "an insert log", found: other.name() }),
     }
 }
@@ -106,16 +106,40 @@ pub(crate) fn read_insert(bytes: &[u8], envelope: &Envelope) -> Result<FieldColu
     let (Some(column), None) = (columns.next(), columns.next()) else {
         return Err(ReadError::unsupported(at, "an insert log with more than one column"));
     };
-    let values = narrow(column.values, data_type).map_err(|problem| ReadError::damaged(at, problem))?;
+    let damaged = |problem: String| ReadError::damaged(at, problem);
+    let values = match column.values {
+        Values::Bytes { ends, bytes } if data_type.is_dense_vector() => {
+            vectors(&ends, &bytes, column.valid.as_deref().unwrap_or_default()).map_err(damaged)?
+        }
+        values => narrow(values, data_type).map_err(damaged)?,
+    };
     // Milvus' compaction marks every column OPTIONAL; whether the field is nullable stands in the extras.
     let valid = match envelope.extras.get("nullable").and_then(Value::as_bool) {
-        Some(true) => Some(column.valid.unwrap_or_else(|| vec![true; value_count(&values)])),
+        Some(true) => Some(column.valid.unwrap_or_else(|| vec![true; values.len()])),
         _ if column.valid.is_some_and(|valid| valid.contains(&false)) => {
             return Err(ReadError::unsupported(at, format!("column {:?} has nulls", column.name)));
         }
         _ => None,
     };
     Ok(FieldColumn { field_id: envelope.field, name: column.name, data_type, is_primary: false, valid, values })
+}
+
+/// Gives the vectors of a nullable field, stored as values of one length, zeros where there is none. Of nulls alone, nobody knows how
+/// wide they are: their width is 0.
+fn vectors(ends: &[usize], bytes: &[u8], valid: &[bool]) -> Result<Values, String> {
+    let value = |row: usize| slice(ends, bytes, row);
+    let present = || (0..ends.len()).filter(|&row| valid.get(row).copied().unwrap_or(true));
+    let width = present().next().map_or(0, |row| value(row).len());
+    if let Some(row) = present().find(|&row| value(row).len() != width || width == 0) {
+        return Err(format!("value {row} is a vector of {} bytes among vectors of {width}", value(row).len()));
+    }
+    let total = ends.len().checked_mul(width).filter(|&total| total <= VALUES_BYTES_MAX);
+    let mut all = Vec::with_capacity(total.ok_or(format!("{} vectors of {width} bytes", ends.len()))?);
+    for row in 0..ends.len() {
+        all.extend_from_slice(value(row));
+        all.resize((row + 1) * width, 0);
+    }
+    Ok(Values::Fixed { width, bytes: all })
 }
 
 /// Gives values as Parquet stores them the type that the descriptor names.

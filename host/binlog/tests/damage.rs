@@ -46,7 +46,7 @@ fn every_bit_of_the_envelope_is_checked_or_is_a_value() {
         let mut bytes = file.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(read) = read_column(&bytes) {
-            assert_eq!(read, values, "bit {bit}");
+            assert_eq!(read.values, values, "bit {bit}");
         }
     }
 }
