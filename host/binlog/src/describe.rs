@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use tidegate_message::columns::{Deletes, FieldColumn, PrimaryKey};
+use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey};
 
 use crate::columns::type_name;
 use crate::delta::read_delta;
@@ -12,7 +12,7 @@ use crate::{Binlog, PackedColumn, PackedFile, PkFilter, PkStatistics, ReadError,
 
 /// Describes a segment file: whose it is, its events and extras, its number of rows and the first `max_rows` of them.
 ///
-/// A payload of a type that [`read`] has no place for is described by its envelope alone.
+/// A payload of a type of Milvus' that [`read`] has no place for is described by its envelope alone; whatever else is not read is an error.
 ///
 /// ```text
 /// insert log of field 100, Int64
@@ -30,7 +30,7 @@ pub fn describe(bytes: &[u8], max_rows: usize) -> Result<String, ReadError> {
         match envelope.kind {
             EventKind::Insert => match read_insert(bytes, &envelope) {
                 Ok(column) => put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| put_values(&mut out, &column, max_rows)),
-                Err(ReadError::Unsupported { problem, .. }) => {
+                Err(ReadError::Unsupported { problem, .. }) if DataType::from_code(envelope.payload_type).is_none() => {
                     put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| writeln!(out, "  rows        not decoded: {problem}"))
                 }
                 Err(error) => return Err(error),

@@ -11,6 +11,8 @@ use crate::wire::fields;
 
 /// Milvus `InsertDataVersion`: rows as columns.
 const COLUMN_BASED: u64 = 1;
+/// Most columns of a body: Milvus allows 256 fields a collection at most, and a column without anything in it is two bytes.
+const COLUMNS_MAX: usize = 1024;
 /// Most bytes that rows of one field without a value may take in memory: a flag on the wire can stand for a vector or a long default.
 const ABSENT_BYTES_MAX: usize = 1 << 30;
 
@@ -33,6 +35,7 @@ impl InsertBody {
         for field in fields(payload) {
             match field? {
                 (12, _) => return Err(RowsError::Body("has row-based rows, which Milvus 2.6 does not write".to_owned())),
+                (13, _) if columns.len() == COLUMNS_MAX => return Err(RowsError::Body(format!("has more than {COLUMNS_MAX} columns"))),
                 (13, value) => columns.push(Column::parse(&payload.slice_ref(value.bytes(13)?))?),
                 (14, value) => rows = value.integer(14)?,
                 (15, value) => version = value.integer(15)?,
