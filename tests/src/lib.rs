@@ -1,5 +1,6 @@
 //! What the tests share: collections, rows, nodes in temporary folders.
 
+pub mod every_type;
 pub mod harness;
 pub mod process;
 pub mod rows;

@@ -30,7 +30,7 @@ fn write_rows(path: &Path, schema: &Schema, columns: &Columns) {
 
 /// Every key of a Parquet file, with how often it is there.
 fn counted(path: &Path, schema: &Schema) -> BTreeMap<i64, usize> {
-    let file = RowsFile::open(path, schema).unwrap();
+    let file = RowsFile::open(path, schema, false).unwrap();
     let mut found = BTreeMap::new();
     for columns in file.read(0, 4096).unwrap() {
         keys(&columns.unwrap()).into_iter().for_each(|key| *found.entry(key).or_default() += 1);
@@ -249,7 +249,7 @@ fn rows_of_a_foreign_schema_come_back_equal_within_the_budget() {
     println!("{count} rows, {} MB of vectors: peak {} MB, {} MB with the scan", (count * 384 * 4) >> 20, written >> 20, peak >> 20);
     assert!(peak <= 256 << 20, "the node's peak is {} MB with a budget of 64 MB", peak >> 20);
     let mut missing: BTreeMap<String, i64> = (0..count).filter(|n| !deleted.contains(n)).map(|n| (key_of(n), n)).collect();
-    for columns in RowsFile::open(Path::new(&path("back.parquet")), &schema).unwrap().read(0, 1_000).unwrap() {
+    for columns in RowsFile::open(Path::new(&path("back.parquet")), &schema, false).unwrap().read(0, 1_000).unwrap() {
         let columns = columns.unwrap();
         for row in 0..columns.rows {
             let n = missing.remove(&key_at(&columns, row)).expect("a row that was written, and once");

@@ -12,13 +12,8 @@ pub(crate) fn payload_type(data_type: DataType) -> i32 {
     data_type as i32
 }
 
-/// The type with a code, if files of it can be read here.
-pub(crate) fn data_type(code: i32) -> Option<DataType> {
-    match code {
-        STRING_TYPE => Some(DataType::VarChar),
-        code => DataType::from_code(code),
-    }
-}
+/// What [`type_name`] calls a code that Milvus does not have.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// Milvus' name of a type code.
 pub(crate) fn type_name(code: i32) -> &'static str {
@@ -44,7 +39,7 @@ pub(crate) fn type_name(code: i32) -> &'static str {
         104 => "SparseFloatVector",
         105 => "Int8Vector",
         106 => "ArrayOfVector",
-        _ => "unknown",
+        _ => UNKNOWN,
     }
 }
 

@@ -144,8 +144,8 @@ pub(crate) fn read_delta(bytes: &[u8], envelope: &Envelope) -> Result<Deletes, R
     }
     let mut columns = columns.into_iter();
     match (columns.next(), columns.next(), columns.next()) {
-        (Some(Column { values: Values::Bytes { ends, bytes }, .. }), None, _) => {
-            let mut deletes = Deletes::default();
+        (Some(Column { values: Values::Bytes { ends, bytes }, at, .. }), None, _) => {
+            let mut deletes = Deletes { keys: Vec::with_capacity(ends.len()), ticks: Vec::with_capacity(ends.len()) };
             for i in 0..ends.len() {
                 let row = slice(&ends, &bytes, i);
                 let (key, tick) =
@@ -156,7 +156,7 @@ pub(crate) fn read_delta(bytes: &[u8], envelope: &Envelope) -> Result<Deletes, R
             Ok(deletes)
         }
         (Some(keys), Some(Column { values: Values::Int64(ticks), .. }), None) => {
-            let keys = primary_keys(&keys.values, at)?;
+            let keys = primary_keys(&keys.values, keys.at)?;
             if keys.len() != ticks.len() {
                 return Err(ReadError::damaged(at, format!("{} keys, but {} ticks", keys.len(), ticks.len())));
             }

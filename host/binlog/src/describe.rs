@@ -2,22 +2,17 @@
 
 use std::fmt::{self, Write};
 
-use tidegate_message::columns::{Deletes, PrimaryKey, Values};
+use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey};
 
-use crate::columns::{slice, type_name, value_count};
+use crate::columns::type_name;
 use crate::delta::read_delta;
 use crate::envelope::{Envelope, EventKind};
 use crate::read::read_insert;
-use crate::{Binlog, PackedColumn, PackedFile, PkFilter, PkStatistics, ReadError, read};
-
-/// Most characters of a value that are shown.
-const VALUE_CHARS_MAX: usize = 120;
-/// Most floats of a vector that are shown.
-const FLOATS_MAX: usize = 8;
+use crate::{Binlog, PackedColumn, PackedFile, PkFilter, PkStatistics, ReadError, read, show};
 
 /// Describes a segment file: whose it is, its events and extras, its number of rows and the first `max_rows` of them.
 ///
-/// A payload of a type that [`read`] has no place for is described by its envelope alone.
+/// A payload of a type of Milvus' that [`read`] has no place for is described by its envelope alone; whatever else is not read is an error.
 ///
 /// ```text
 /// insert log of field 100, Int64
@@ -34,8 +29,8 @@ pub fn describe(bytes: &[u8], max_rows: usize) -> Result<String, ReadError> {
         let envelope = Envelope::parse(bytes)?;
         match envelope.kind {
             EventKind::Insert => match read_insert(bytes, &envelope) {
-                Ok(column) => put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| put_values(&mut out, &column.values, max_rows)),
-                Err(ReadError::Unsupported { problem, .. }) => {
+                Ok(column) => put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| put_values(&mut out, &column, max_rows)),
+                Err(ReadError::Unsupported { problem, .. }) if DataType::from_code(envelope.payload_type).is_none() => {
                     put_envelope(&mut out, &envelope, bytes.len()).and_then(|()| writeln!(out, "  rows        not decoded: {problem}"))
                 }
                 Err(error) => return Err(error),
@@ -88,22 +83,9 @@ fn put_rows(out: &mut String, rows: usize, max_rows: usize, row: impl Fn(usize) 
     }
 }
 
-fn put_values(out: &mut String, values: &Values, max_rows: usize) -> fmt::Result {
-    put_rows(out, value_count(values), max_rows, |i| value_text(values, i))
-}
-
-fn value_text(values: &Values, i: usize) -> String {
-    match values {
-        Values::Bool(v) => show(v, i),
-        Values::Int8(v) => show(v, i),
-        Values::Int16(v) => show(v, i),
-        Values::Int32(v) => show(v, i),
-        Values::Int64(v) => show(v, i),
-        Values::Float(v) => show(v, i),
-        Values::Double(v) => show(v, i),
-        Values::Bytes { ends, bytes } => shorten(&String::from_utf8_lossy(slice(ends, bytes, i))),
-        Values::Fixed { width, bytes } => vector(bytes.chunks(*width).nth(i).unwrap_or_default()),
-    }
+fn put_values(out: &mut String, column: &FieldColumn, max_rows: usize) -> fmt::Result {
+    let rows = column.valid.as_ref().map_or(column.values.len(), Vec::len);
+    put_rows(out, rows, max_rows, |row| show::value(column, row))
 }
 
 /// A row is its values by field id.
@@ -114,29 +96,11 @@ fn put_packed(out: &mut String, file: &PackedFile, max_rows: usize) -> fmt::Resu
     writeln!(out, "  row groups  {}", file.row_groups.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))?;
     let value = |column: &PackedColumn, row: usize| match &column.valid {
         Some(valid) if !valid.get(row).copied().unwrap_or_default() => "null".to_owned(),
-        _ => value_text(&column.values, row),
+        _ => show::untyped(&column.values, row),
     };
     put_rows(out, file.rows(), max_rows, |row| {
         file.columns.iter().map(|column| format!("{}: {}", column.field, value(column, row))).collect::<Vec<_>>().join("  ")
     })
-}
-
-fn show<T: fmt::Debug>(values: &[T], i: usize) -> String {
-    values.get(i).map(|value| format!("{value:?}")).unwrap_or_default()
-}
-
-fn vector(bytes: &[u8]) -> String {
-    let (floats, _) = bytes.as_chunks::<4>();
-    let shown: Vec<String> = floats.iter().take(FLOATS_MAX).map(|&float| f32::from_le_bytes(float).to_string()).collect();
-    let more = if floats.len() > FLOATS_MAX { format!(", … {} in all", floats.len()) } else { String::new() };
-    format!("[{}{more}]", shown.join(", "))
-}
-
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(VALUE_CHARS_MAX) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}… {} bytes in all", text.get(..end).unwrap_or_default(), text.len()),
-    }
 }
 
 fn put_deletes(out: &mut String, deletes: &Deletes, max_rows: usize) -> fmt::Result {
@@ -149,7 +113,7 @@ fn put_deletes(out: &mut String, deletes: &Deletes, max_rows: usize) -> fmt::Res
 fn primary_key(key: &PrimaryKey) -> String {
     match key {
         PrimaryKey::Int64(key) => key.to_string(),
-        PrimaryKey::VarChar(key) => shorten(key),
+        PrimaryKey::VarChar(key) => show::text(key),
     }
 }
 

@@ -43,7 +43,7 @@ pub enum WriteError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ReadError {
     /// Neither a binlog nor statistics: look for another file.
-    #[error("not a segment file: {found}")]
+    #[error("not a segment file at byte 0: {found}")]
     Foreign {
         /// What the file begins with.
         found: String,

@@ -5,9 +5,11 @@ use tidegate_message::columns::{FieldColumn, Values};
 use crate::ReadError;
 use crate::columns::{slice, value_count};
 use crate::packed::{GROUPS_KEY, ROW_GROUPS_KEY, VERSION, VERSION_KEY};
-use crate::parquet_read::{Column, Table, VALUES_BYTES_MAX, read_table};
+use crate::parquet_read::{Column, Table, read_table};
 use crate::read::narrow;
 
+/// Most bytes that the vectors of a nullable column may take once nulls are zeros.
+const VECTORS_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// What Parquet files begin and end with.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The magic twice, and the footer's length.
@@ -68,7 +70,7 @@ impl PackedColumn {
 
 /// The vectors of a nullable field: binary values of one width, nothing where there is a null.
 fn vectors(ends: &[usize], bytes: &[u8], width: usize, valid: Option<&[bool]>) -> Result<Values, String> {
-    let total = ends.len().checked_mul(width).filter(|total| *total <= VALUES_BYTES_MAX);
+    let total = ends.len().checked_mul(width).filter(|total| *total <= VECTORS_BYTES_MAX);
     let mut out = vec![0; total.ok_or_else(|| format!("{} vectors of {width} bytes", ends.len()))?];
     for (row, place) in out.chunks_mut(width.max(1)).enumerate() {
         let value = slice(ends, bytes, row);
@@ -88,16 +90,14 @@ pub(crate) fn begins(bytes: &[u8]) -> bool {
 
 /// Decodes a packed file of Milvus 2.6 or of Tidegate; any other file is an error.
 ///
-/// Never panics. It holds at most one copy of the file, one page of 256 MiB, a dictionary of a million entries, and the values, which may
-/// take 1 GiB; a file that claims more is refused before memory is reserved.
+/// Never panics, and takes no more memory than [`read`](crate::read) does.
 ///
 /// # Errors
 ///
 /// The file is cut off or damaged, or is no packed file.
 pub fn read_packed(bytes: &[u8]) -> Result<PackedFile, ReadError> {
     check_frame(bytes)?;
-    let Table { columns, row_groups, footer } = read_table(bytes, 0)?;
-    let footer_at = bytes.len();
+    let Table { columns, row_groups, footer, footer_at } = read_table(bytes, 0)?;
     let value = |key: &str| footer.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str());
     match value(VERSION_KEY) {
         Some(VERSION) => {}
@@ -123,6 +123,9 @@ fn check_frame(bytes: &[u8]) -> Result<(), ReadError> {
     if bytes.len() < FRAME_BYTES {
         return cut("Parquet file", 0, FRAME_BYTES);
     }
+    if !begins(bytes) {
+        return Err(ReadError::damaged(0, "the file does not begin with PAR1"));
+    }
     let (rest, end) = bytes.split_at(bytes.len() - MAGIC.len());
     if end != MAGIC {
         let problem = format!("the file ends with {end:02x?} and not with PAR1: it is cut off, or its end is overwritten");
@@ -138,7 +141,7 @@ fn check_frame(bytes: &[u8]) -> Result<(), ReadError> {
 
 /// A column with its field's id: Parquet's own, or the decimal name.
 fn of_field(column: Column) -> Result<PackedColumn, String> {
-    let Column { name, id, valid, values } = column;
+    let Column { name, id, valid, values, .. } = column;
     let field = id.map(i64::from).or_else(|| name.parse().ok());
     let field = field.ok_or_else(|| format!("column {name:?} has no field id, and its name is none"))?;
     Ok(PackedColumn { field, valid, values })

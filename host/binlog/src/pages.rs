@@ -6,35 +6,42 @@
 use std::ops::Range;
 
 use crate::ReadError;
+use crate::thrift::{I32, STRUCT, Thrift};
 
-/// Most bytes that one page may unpack to: writers aim for 1 MiB, but Milvus looks only every 1024 rows, and a row may have 128 KiB.
-pub(crate) const PAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most values of a dictionary: writers give it up at 1 MiB.
 pub(crate) const DICTIONARY_VALUES_MAX: usize = 1024 * 1024;
 
-const NESTING_MAX: u8 = 8;
 /// PLAIN, PLAIN_DICTIONARY, RLE (booleans) and RLE_DICTIONARY.
-const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
-const STRUCT: u8 = 12;
+const ENCODINGS: [i32; 4] = [0, 2, 3, 8];
+/// Those of them that take values from a dictionary.
+const DICTIONARY_ENCODINGS: [i32; 2] = [2, 8];
+/// Fields of a page header that hold the header of one type of page.
+const DATA_PAGE: i16 = 5;
+const INDEX_PAGE: i16 = 6;
+const DICTIONARY_PAGE: i16 = 7;
+const DATA_PAGE_V2: i16 = 8;
 
-/// Checks every page in `range` of `payload`: it is complete, unpacks to at most [`PAGE_BYTES_MAX`], has an encoding that
+/// Checks every page in `range` of `payload`: it is complete, unpacks to at most `bytes_max`, has an encoding that
 /// reserves no more than its bytes justify; and all have `rows` values together. `base` is the payload's offset in its file.
-pub(crate) fn check(payload: &[u8], range: Range<usize>, rows: usize, base: usize) -> Result<(), ReadError> {
+pub(crate) fn check(payload: &[u8], range: Range<usize>, rows: usize, bytes_max: usize, base: usize) -> Result<(), ReadError> {
     let Some(chunk) = payload.get(range.clone()) else {
         return Err(ReadError::damaged(base, format!("column at {range:?} of a payload of {} bytes", payload.len())));
     };
     let mut thrift = Thrift { bytes: chunk, at: 0 };
-    let mut values = 0usize;
+    let (mut values, mut dictionary) = (0usize, false);
     while thrift.at < chunk.len() {
         let at = base + range.start + thrift.at;
         let damaged = |problem: &str| ReadError::damaged(at, format!("page header: {problem}"));
-        let page = thrift.page_header().ok_or_else(|| damaged("not thrift, or incomplete"))?;
-        let size = |claim: Option<i64>| claim.and_then(|n| usize::try_from(n).ok());
+        let page = page_header(&mut thrift).ok_or_else(|| damaged("not thrift, or incomplete"))?;
+        let size = |claim: Option<i32>| claim.and_then(|n| usize::try_from(n).ok());
         let (Some(unpacked), Some(packed)) = (size(page.unpacked), size(page.packed)) else {
             return Err(damaged("no sizes"));
         };
-        if unpacked > PAGE_BYTES_MAX {
-            return Err(ReadError::unsupported(at, format!("a page of {unpacked} bytes, more than {PAGE_BYTES_MAX}")));
+        if page.levels > unpacked as i64 {
+            return Err(damaged(&format!("levels of {} bytes in a page of {unpacked}", page.levels)));
+        }
+        if unpacked > bytes_max {
+            return Err(ReadError::unsupported(at, format!("a page of {unpacked} bytes, more than {bytes_max}")));
         }
         thrift.at = thrift.at.checked_add(packed).filter(|&end| end <= chunk.len()).ok_or_else(|| damaged("the page passes its column"))?;
         if page.kind == Some(1) {
@@ -47,11 +54,14 @@ pub(crate) fn check(payload: &[u8], range: Range<usize>, rows: usize, base: usiz
             return Err(ReadError::unsupported(at, format!("page encoding {:?}, known are PLAIN, RLE and dictionaries", page.encoding)));
         }
         match page.kind {
+            Some(0 | 3) if !dictionary && page.encoding.is_some_and(|code| DICTIONARY_ENCODINGS.contains(&code)) => {
+                return Err(damaged("its values are in a dictionary that is not there"));
+            }
             Some(0 | 3) => values = values.checked_add(count).ok_or_else(|| damaged("too many values"))?,
             Some(2) if count > DICTIONARY_VALUES_MAX || count > unpacked => {
                 return Err(ReadError::unsupported(at, format!("a dictionary of {count} values in {unpacked} bytes")));
             }
-            Some(2) => {}
+            Some(2) => dictionary = true,
             kind => return Err(damaged(&format!("page type {kind:?}"))),
         }
     }
@@ -63,113 +73,58 @@ pub(crate) fn check(payload: &[u8], range: Range<usize>, rows: usize, base: usiz
 
 #[derive(Default)]
 struct PageHeader {
-    kind: Option<i64>,
-    unpacked: Option<i64>,
-    packed: Option<i64>,
-    values: Option<i64>,
-    encoding: Option<i64>,
+    kind: Option<i32>,
+    unpacked: Option<i32>,
+    packed: Option<i32>,
+    values: Option<i32>,
+    encoding: Option<i32>,
+    /// Bytes of repetition and definition levels, version 2 only.
+    levels: i64,
 }
 
-/// The thrift compact protocol, as much as page headers have of it.
-struct Thrift<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Thrift<'_> {
-    fn page_header(&mut self) -> Option<PageHeader> {
-        let mut page = PageHeader::default();
-        self.each_field(|thrift, id, kind| {
-            match (id, kind) {
-                (1, 5) => page.kind = Some(thrift.integer()?),
-                (2, 5) => page.unpacked = Some(thrift.integer()?),
-                (3, 5) => page.packed = Some(thrift.integer()?),
-                (5 | 7 | 8, STRUCT) => {
-                    let encoding_id = if id == 8 { 4 } else { 2 };
-                    thrift.each_field(|thrift, inner, kind| {
-                        match kind {
-                            5 if inner == 1 => page.values = Some(thrift.integer()?),
-                            5 if inner == encoding_id => page.encoding = Some(thrift.integer()?),
-                            _ => thrift.skip(kind, 0)?,
-                        }
-                        Some(())
-                    })?;
-                }
-                _ => thrift.skip(kind, 0)?,
-            }
-            Some(())
-        })?;
-        Some(page)
-    }
-
-    fn each_field(&mut self, mut visit: impl FnMut(&mut Self, i64, u8) -> Option<()>) -> Option<()> {
-        let mut id = 0i64;
-        loop {
-            let head = self.byte()?;
-            if head == 0 {
-                return Some(());
-            }
-            id = match head >> 4 {
-                0 => self.integer()?,
-                delta => id.checked_add(i64::from(delta))?,
-            };
-            visit(self, id, head & 15)?;
+/// Reads a page header; `None` if a field that the Parquet crate reads has another type than it is read as.
+fn page_header(thrift: &mut Thrift<'_>) -> Option<PageHeader> {
+    let mut page = PageHeader::default();
+    thrift.each_field(|thrift, id, kind| {
+        match (id, kind) {
+            (1, I32) => page.kind = Some(thrift.i32()?),
+            (2, I32) => page.unpacked = Some(thrift.i32()?),
+            (3, I32) => page.packed = Some(thrift.i32()?),
+            // The checksum.
+            (4, I32) => drop(thrift.i32()?),
+            (DATA_PAGE | DICTIONARY_PAGE | DATA_PAGE_V2, STRUCT) => page_values(thrift, id, &mut page)?,
+            (INDEX_PAGE, STRUCT) => thrift.skip(kind, 0)?,
+            (1..=8, _) => return None,
+            _ => thrift.skip(kind, 0)?,
         }
-    }
-
-    fn skip(&mut self, kind: u8, depth: u8) -> Option<()> {
-        if depth > NESTING_MAX {
-            return None;
-        }
-        match kind {
-            1 | 2 => Some(()),
-            3 => self.byte().map(drop),
-            4..=6 => self.integer().map(drop),
-            7 => self.advance(8),
-            8 => {
-                let length = self.varint()?;
-                self.advance(usize::try_from(length).ok()?)
-            }
-            9 | 10 => {
-                let head = self.byte()?;
-                let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
-                (0..count).try_for_each(|_| match head & 15 {
-                    1 | 2 => self.advance(1), // a bool of a list has a byte of its own
-                    kind => self.skip(kind, depth + 1),
-                })
-            }
-            STRUCT => self.each_field(|thrift, _, kind| thrift.skip(kind, depth + 1)),
-            _ => None, // maps do not occur
-        }
-    }
-
-    fn advance(&mut self, bytes: usize) -> Option<()> {
-        self.at = self.at.checked_add(bytes).filter(|&end| end <= self.bytes.len())?;
         Some(())
-    }
+    })?;
+    Some(page)
+}
 
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.bytes.get(self.at)?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                return Some(value);
+/// Reads the header of one type of page: its number of values and their encoding.
+fn page_values(thrift: &mut Thrift<'_>, id: i16, page: &mut PageHeader) -> Option<()> {
+    let (encoding, integers, statistics) = match id {
+        DATA_PAGE => (2, 4, 5),
+        DATA_PAGE_V2 => (4, 6, 8),
+        _ => (2, 2, 0),
+    };
+    thrift.each_field(|thrift, inner, kind| {
+        match kind {
+            I32 if inner == 1 => page.values = Some(thrift.i32()?),
+            I32 if inner == encoding => page.encoding = Some(thrift.i32()?),
+            I32 if id == DATA_PAGE_V2 && (inner == 5 || inner == 6) => {
+                page.levels += i64::from(thrift.i32().filter(|&bytes| bytes >= 0)?);
             }
+            I32 if inner <= integers => drop(thrift.i32()?),
+            // Whether a dictionary is sorted, whether values are compressed.
+            1 | 2 if inner == integers + 1 => {}
+            STRUCT if inner == statistics => thrift.skip(kind, 0)?,
+            _ if inner <= integers + 2 => return None,
+            _ => thrift.skip(kind, 0)?,
         }
-        None
-    }
-
-    fn integer(&mut self) -> Option<i64> {
-        let zigzag = self.varint()?;
-        Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
-    }
+        Some(())
+    })
 }
 
 #[cfg(test)]
@@ -191,7 +146,7 @@ mod tests {
     }
 
     fn verdict(bytes: &[u8], rows: usize) -> String {
-        check(bytes, 0..bytes.len(), rows, 100).map_or_else(|e| e.to_string(), |()| "fine".to_owned())
+        check(bytes, 0..bytes.len(), rows, 1 << 20, 100).map_or_else(|e| e.to_string(), |()| "fine".to_owned())
     }
 
     #[test]

@@ -4,22 +4,31 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use parquet::basic::Type as Physical;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tidegate_message::columns::Values;
 
-use crate::{ReadError, pages};
+use crate::page_values::CheckedPages;
+use crate::{ReadError, footer, pages};
 
 /// Rows decoded at a time.
 const SLICE_ROWS: usize = 4096;
-/// Most bytes that the values of one file may take; a dictionary, or nulls, can make a small file say a great deal.
-pub(crate) const VALUES_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes that they may take whatever the size of the file: Milvus flushes batches of 16 MiB and compacts into
+/// files of 64 MiB, and one value or null repeated is a few bytes in a dictionary and its runs.
+const UNPACKED_BYTES: usize = 64 * 1024 * 1024;
+/// Times its size that a larger file's page, and its values, may take.
+const UNPACKED_TIMES: usize = 32;
 /// A value among [`Values::Bytes`] also costs its end offset.
 const END_BYTES: usize = size_of::<usize>();
 /// Most columns of a payload: Milvus allows 256 fields a collection at most.
 const COLUMNS_MAX: usize = 1024;
+
+/// Bytes that a page, and all values, of a file may take.
+pub(crate) fn unpacked_max(file_bytes: usize) -> usize {
+    UNPACKED_BYTES.max(file_bytes.saturating_mul(UNPACKED_TIMES))
+}
 
 /// One column, typed as Parquet stores it: small integers are still Int32.
 pub(crate) struct Column {
@@ -29,6 +38,8 @@ pub(crate) struct Column {
     /// Flags of an OPTIONAL column: false is null, and the value then its type's zero.
     pub valid: Option<Vec<bool>>,
     pub values: Values,
+    /// Where in the file it begins.
+    pub at: usize,
 }
 
 /// A Parquet file, decoded.
@@ -38,6 +49,8 @@ pub(crate) struct Table {
     pub row_groups: Vec<usize>,
     /// Key-value pairs of the footer.
     pub footer: Vec<(String, String)>,
+    /// Where in the file the footer begins.
+    pub footer_at: usize,
 }
 
 /// Reads a payload that lies at `base` in its file.
@@ -50,49 +63,54 @@ pub(crate) fn read_table(payload: &[u8], base: usize) -> Result<Table, ReadError
 }
 
 fn read(payload: &[u8], base: usize) -> Result<Table, ReadError> {
-    let damaged = |e: ParquetError| ReadError::damaged(base, format!("Parquet payload: {e}"));
-    let file = SerializedFileReader::new(Bytes::copy_from_slice(payload)).map_err(damaged)?;
+    // What is wrong in the footer is not said more closely than by its offset.
+    let footer_at = footer::check(payload, base, COLUMNS_MAX)?;
+    let parquet = |at: usize| move |e: ParquetError| ReadError::damaged(at, format!("Parquet payload: {e}"));
+    let file = SerializedFileReader::new(Bytes::copy_from_slice(payload)).map_err(parquet(footer_at))?;
     let metadata = file.metadata().file_metadata();
     let schema = metadata.schema_descr_ptr();
-    let width = schema.num_columns();
-    if !(1..=COLUMNS_MAX).contains(&width) {
-        return Err(ReadError::unsupported(base, format!("{width} columns, a segment file has 1 to {COLUMNS_MAX}")));
-    }
     let pairs = metadata.key_value_metadata().map(Vec::as_slice).unwrap_or_default();
     let footer = pairs.iter().filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect();
     let number = |what: &str, n: i64| {
-        usize::try_from(n).map_err(|_| ReadError::damaged(base, format!("{what}: {n} where a number of rows, a size or an offset is")))
+        usize::try_from(n).map_err(|_| ReadError::damaged(footer_at, format!("{what}: {n} where a number of rows, a size or an offset is")))
     };
     let row_groups: Vec<usize> =
         file.metadata().row_groups().iter().map(|group| number("row group", group.num_rows())).collect::<Result<_, _>>()?;
-    let mut columns = Vec::with_capacity(width);
-    let mut left = VALUES_BYTES_MAX;
+    let mut columns = Vec::with_capacity(schema.num_columns());
+    let bytes_max = unpacked_max(payload.len());
+    let (mut left, mut unread) = (bytes_max, payload.len());
     for (index, column) in schema.columns().iter().enumerate() {
         let name = column.name().to_owned();
         if column.max_rep_level() != 0 || column.max_def_level() > 1 {
-            return Err(ReadError::unsupported(base, format!("column {name:?} is nested")));
+            return Err(ReadError::unsupported(footer_at, format!("column {name:?} is nested")));
         }
         let mut values = empty(column.physical_type(), column.type_length())
-            .ok_or_else(|| ReadError::unsupported(base, format!("column {name:?} is {}", column.physical_type())))?;
+            .ok_or_else(|| ReadError::unsupported(footer_at, format!("column {name:?} is {}", column.physical_type())))?;
         let mut sink = Sink { left: &mut left, valid: (column.max_def_level() == 1).then(Vec::new) };
+        let mut at = footer_at;
         for (nth, &rows) in row_groups.iter().enumerate() {
-            let group = file.get_row_group(nth).map_err(damaged)?;
+            let group = file.get_row_group(nth).map_err(parquet(footer_at))?;
             let chunk = group.metadata().column(index);
             let start = number(&name, chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()))?;
-            let end = start.saturating_add(number(&name, chunk.compressed_size())?);
-            pages::check(payload, start..end, rows, base)?;
-            let reader = group.get_column_reader(index).map_err(damaged)?;
+            let packed = number(&name, chunk.compressed_size())?;
+            // Columns and row groups that share their pages would make a small file take for ever.
+            unread = unread.checked_sub(packed).ok_or_else(|| ReadError::damaged(footer_at, "the columns are larger than the payload"))?;
+            pages::check(payload, start..start.saturating_add(packed), rows, bytes_max, base)?;
+            let chunk_at = base + start;
+            at = at.min(chunk_at);
+            let pages = group.get_column_page_reader(index).map_err(parquet(chunk_at))?;
+            let reader = get_column_reader(column.clone(), Box::new(CheckedPages { pages, column: column.clone() }));
             append(&mut values, reader, rows, &mut sink).map_err(|stop| match stop {
-                Stop::Parquet(e) => damaged(e),
+                Stop::Parquet(e) => parquet(chunk_at)(e),
                 Stop::TooLarge => {
-                    ReadError::unsupported(base, format!("more than {VALUES_BYTES_MAX} bytes of values, reached in column {name:?}"))
+                    ReadError::unsupported(chunk_at, format!("more than {bytes_max} bytes of values, reached in column {name:?}"))
                 }
             })?;
         }
         let info = column.self_type().get_basic_info();
-        columns.push(Column { name, id: info.has_id().then(|| info.id()), valid: sink.valid, values });
+        columns.push(Column { name, id: info.has_id().then(|| info.id()), valid: sink.valid, values, at });
     }
-    Ok(Table { columns, row_groups, footer })
+    Ok(Table { columns, row_groups, footer, footer_at })
 }
 
 enum Stop {

@@ -178,8 +178,34 @@ pub(crate) fn read_statistics(bytes: &[u8]) -> Result<Vec<PkStatistics>, ReadErr
     found
         .into_iter()
         .enumerate()
-        .map(|(i, found)| found.checked().map_err(|problem| ReadError::damaged(0, format!("statistics {i}: {problem}"))))
+        .map(|(i, found)| found.checked().map_err(|problem| ReadError::damaged(batch_at(bytes, i), format!("statistics {i}: {problem}"))))
         .collect()
+}
+
+/// Byte offset of batch `nth` of a file that parses: the only object, or an object of the list.
+fn batch_at(bytes: &[u8], nth: usize) -> usize {
+    let level = usize::from(bytes.first() == Some(&b'['));
+    let (mut depth, mut in_text, mut escaped, mut met) = (0_usize, false, false, 0);
+    for (at, &byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => {
+                if byte == b'{' && depth == level {
+                    if met == nth {
+                        return at;
+                    }
+                    met += 1;
+                }
+                depth += 1;
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    0
 }
 
 impl Found {
@@ -278,6 +304,12 @@ mod tests {
         let json = r#"{"fieldID":100,"bfType":2,"pkType":21,"maxPk":3,"minPk":1}"#;
         assert_eq!(read_statistics(json.as_bytes()), Err(ReadError::damaged(0, "statistics 0: the keys are not of type 21")));
         assert!(matches!(read_statistics(b"{\n\"fieldID\":x}"), Err(ReadError::Damaged { offset: 12, .. })));
+        let sound = primary_key_statistics(&text(&["\\\"}{["]), FilterKind::Basic).unwrap();
+        let merged = merge_statistics(&[sound.clone(), json.to_owned()]);
+        assert_eq!(
+            read_statistics(merged.as_bytes()).map_err(|e| e.to_string()),
+            Err(format!("damaged at byte {}: statistics 1: the keys are not of type 21", sound.len() + 2))
+        );
     }
 
     #[test]

@@ -12,8 +12,9 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tidegate_binlog::{
-    Binlog, DeltaForm, ReadError, SegmentKey, describe, read, read_column, read_deletes, write_delta_log, write_insert_log,
+    Binlog, DeltaForm, ReadError, SegmentKey, describe, memory_size, read, read_column, read_deletes, write_delta_log, write_insert_log,
 };
+use tidegate_message::array::Elements;
 use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Values};
 
 const ROWS: usize = 500;
@@ -26,7 +27,7 @@ macro_rules! fixture {
 }
 
 fn ids() -> Vec<i64> {
-    let Values::Int64(ids) = read_column(fixture!("insert_int64")).unwrap() else { panic!("integers") };
+    let Values::Int64(ids) = read_column(fixture!("insert_int64")).unwrap().values else { panic!("integers") };
     ids
 }
 
@@ -34,7 +35,7 @@ fn ids() -> Vec<i64> {
 fn every_scalar_of_a_real_segment_has_the_value_that_was_inserted() {
     let ids = ids();
     assert_eq!((ids.len(), ids[0], ids[499]), (ROWS, 0, 998));
-    let read = |bytes| read_column(bytes).unwrap();
+    let read = |bytes| read_column(bytes).unwrap().values;
     assert_eq!(read(fixture!("insert_bool")), Values::Bool(ids.iter().map(|id| id % 3 == 0).collect()));
     assert_eq!(read(fixture!("insert_int8")), Values::Int8(ids.iter().map(|id| (id % 256 - 128) as i8).collect()));
     assert_eq!(read(fixture!("insert_int16")), Values::Int16(ids.iter().map(|id| (id * 37 % 65536 - 32768) as i16).collect()));
@@ -49,7 +50,7 @@ fn every_scalar_of_a_real_segment_has_the_value_that_was_inserted() {
 #[test]
 fn text_and_vectors_of_a_real_segment_are_read() {
     let texts = |bytes| {
-        let Values::Bytes { ends, bytes } = read_column(bytes).unwrap() else { panic!("text") };
+        let Values::Bytes { ends, bytes } = read_column(bytes).unwrap().values else { panic!("text") };
         let starts = [0].into_iter().chain(ends.iter().copied());
         starts.zip(&ends).map(|(start, &end)| String::from_utf8(bytes[start..end].to_vec()).unwrap()).collect::<Vec<_>>()
     };
@@ -57,9 +58,33 @@ fn text_and_vectors_of_a_real_segment_are_read() {
     assert_eq!((varchar.len(), json.len()), (ROWS, ROWS));
     assert_eq!(varchar[..3], ["", "k", "bc"]);
     assert_eq!(json[2], r#"{"i":2,"t":"ärd","n":{"x":[1,2,2]},"z":null}"#);
-    let Values::Fixed { width, bytes } = read_column(fixture!("insert_float_vector")).unwrap() else { panic!("vectors") };
+    let Values::Fixed { width, bytes } = read_column(fixture!("insert_float_vector")).unwrap().values else { panic!("vectors") };
     assert_eq!((width, bytes.len()), (32, 32 * ROWS));
     assert_eq!(bytes[..8], [0.001_230_153_4_f32.to_le_bytes(), 0.298_745_54_f32.to_le_bytes()].concat());
+}
+
+#[test]
+fn arrays_of_a_real_segment_are_read() {
+    let column = read_column(fixture!("insert_array")).unwrap();
+    assert_eq!((column.data_type, column.values.len()), (DataType::Array, ROWS));
+    for (row, id) in ids().into_iter().enumerate() {
+        let expected = Elements::Bools((0..id % 5).map(|i| i % 2 == 1).collect());
+        assert_eq!(Elements::decode(column.values.bytes_at(row)), Ok(Some(expected)), "key {id}");
+    }
+    assert!(describe(fixture!("insert_array"), 5).unwrap().contains("    [false, true]\n"));
+}
+
+/// Milvus 2.3 knows no nullable fields, whose flag 2.6 counts as one byte.
+#[test]
+fn columns_of_a_real_segment_weigh_what_their_files_say() {
+    for file in
+        [fixture!("insert_array"), fixture!("insert_int8"), fixture!("insert_varchar"), fixture!("insert_json"), fixture!("insert_double")]
+    {
+        let Binlog::Insert(log) = read(file).unwrap() else { panic!("an insert log") };
+        assert_eq!(memory_size(&log.column), log.envelope.original_size + 1, "{}", log.envelope.field);
+    }
+    let Binlog::Insert(log) = read(fixture!("insert_float_vector")).unwrap() else { panic!("an insert log") };
+    assert_eq!(memory_size(&log.column), log.envelope.original_size);
 }
 
 #[test]
@@ -184,7 +209,7 @@ fn an_optional_column_is_read_if_it_has_no_nulls() {
                 WriterProperties::builder().set_writer_version(version).set_compression(compression).set_dictionary_enabled(true).build()
             };
             let whole = parquet(schema, properties(), 2, |_, group| group.int64(&[7, 8, 7], Some(&[1, 1, 1])));
-            assert_eq!(read_column(&insert_with(&whole)).unwrap(), Values::Int64(vec![7, 8, 7, 7, 8, 7]));
+            assert_eq!(read_column(&insert_with(&whole)).unwrap().values, Values::Int64(vec![7, 8, 7, 7, 8, 7]));
             let holes = parquet(schema, properties(), 1, |_, group| group.int64(&[7, 8], Some(&[1, 0, 1])));
             let error = read_column(&insert_with(&holes)).unwrap_err();
             assert!(matches!(&error, ReadError::Unsupported { problem, .. } if problem == "column \"100\" has nulls"), "{error}");

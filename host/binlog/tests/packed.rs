@@ -283,7 +283,7 @@ fn a_footer_that_is_none_of_a_packed_file_is_refused_with_the_reason() {
     assert_eq!(read_packed(&foreign(&[version, groups])).unwrap().groups, [vec![0, 1], vec![100]]);
     assert!(read_packed(&foreign(&[version, groups, ("row_group_metadata", "16|2|0")])).is_ok());
     for (pairs, reason) in [
-        (vec![], "not a segment file: a Parquet file whose footer has no storage_version"),
+        (vec![], "not a segment file at byte 0: a Parquet file whose footer has no storage_version"),
         (vec![("storage_version", "2.0.0"), groups], "storage version \"2.0.0\", known is 1.0.0"),
         (vec![version], "group_field_id_list is \"\""),
         (vec![version, ("group_field_id_list", "0,1;101")], "the file has fields [100], which is none of the groups [[0, 1], [101]]"),
@@ -311,10 +311,11 @@ fn a_packed_file_that_is_cut_off_is_refused() {
         let error = read(&file[..file.len() - 1]).unwrap_err();
         assert!(matches!(&error, ReadError::Damaged { offset, .. } if *offset == file.len() - 5), "{error}");
         assert!(error.to_string().contains("cut off"), "{error}");
+        let beheaded = [b"QAR1", &file[4..]].concat();
+        assert!(matches!(read_packed(&beheaded), Err(ReadError::Damaged { offset: 0, .. })));
     }
 }
 
-/// Some of these make the Parquet crate panic: that, too, is an error like any other.
 #[test]
 fn every_flipped_bit_of_a_packed_file_is_an_error_or_another_value() {
     for file in damaged_files() {

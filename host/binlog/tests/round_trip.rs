@@ -4,12 +4,18 @@ use parquet::basic::{Compression, Repetition};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_binlog::{Binlog, DeltaForm, EventKind, SegmentKey, read, read_column, read_deletes, write_delta_log, write_insert_log};
-use tidegate_message::columns::{DataType, Deletes, FieldColumn, PrimaryKey, Values};
+use tidegate_binlog::{
+    Binlog, DeltaForm, EventKind, SegmentKey, describe, read, read_column, read_deletes, write_delta_log, write_insert_log,
+};
+use tidegate_message::columns::{Columns, DataType, Deletes, FieldColumn, PrimaryKey, Values};
+use tidegate_message::schema::Field;
 
 const KEY: SegmentKey = SegmentKey { collection: 1, partition: 2, segment: 3 };
 /// Past the slices and the data pages that the writer cuts.
 const MANY_ROWS: i64 = 45_000;
+const BYTES: [DataType; 4] = [DataType::Array, DataType::Json, DataType::Geometry, DataType::SparseFloatVector];
+const VECTORS: [DataType; 5] =
+    [DataType::BinaryVector, DataType::FloatVector, DataType::Float16Vector, DataType::BFloat16Vector, DataType::Int8Vector];
 
 fn column(data_type: DataType, values: Values) -> FieldColumn {
     FieldColumn { field_id: 101, name: "f".to_owned(), data_type, is_primary: false, valid: None, values }
@@ -24,6 +30,28 @@ fn packed(values: impl IntoIterator<Item = Vec<u8>>) -> Values {
     Values::Bytes { ends, bytes }
 }
 
+/// A column as [`any_column`], some of its rows null.
+fn nullable_column() -> impl Strategy<Value = FieldColumn> {
+    (any_column(), vec(any::<bool>(), 200)).prop_map(|(column, valid)| {
+        let rows = column.values.len();
+        // Zeros where there is no value, of the storage's own kind.
+        let Values::Fixed { width, .. } = &column.values else {
+            let field = Field::new(101, "f", column.data_type);
+            return with_nulls(column, &Values::filler(&field), &valid[..rows]);
+        };
+        let zero = Values::Fixed { width: *width, bytes: vec![0; *width] };
+        with_nulls(column, &zero, &valid[..rows])
+    })
+}
+
+fn with_nulls(column: FieldColumn, zero: &Values, valid: &[bool]) -> FieldColumn {
+    let mut nulls = Columns { rows: valid.len(), fields: vec![column.clone()] }.select(&[]).fields.remove(0);
+    for (row, &valid) in valid.iter().enumerate() {
+        if valid { nulls.values.push_row(&column.values, row) } else { nulls.values.push_row(zero, 0) }
+    }
+    FieldColumn { valid: Some(valid.to_vec()), ..nulls }
+}
+
 fn any_column() -> impl Strategy<Value = FieldColumn> {
     let rows = 1..200usize;
     prop_oneof![
@@ -35,9 +63,11 @@ fn any_column() -> impl Strategy<Value = FieldColumn> {
         vec(any::<f32>(), rows.clone()).prop_map(|v| column(DataType::Float, Values::Float(v))),
         vec(any::<f64>(), rows.clone()).prop_map(|v| column(DataType::Double, Values::Double(v))),
         vec(".{0,20}", rows.clone()).prop_map(|v| column(DataType::VarChar, packed(v.into_iter().map(String::into_bytes)))),
-        vec(vec(any::<u8>(), 0..40), rows.clone()).prop_map(|v| column(DataType::Json, packed(v))),
-        (1..9usize, rows).prop_flat_map(|(dim, rows)| vec(any::<u8>(), dim * 4 * rows)
-            .prop_map(move |bytes| { column(DataType::FloatVector, Values::Fixed { width: dim * 4, bytes }) })),
+        (vec(vec(any::<u8>(), 0..40), rows.clone()), prop::sample::select(BYTES.to_vec()))
+            .prop_map(|(v, data_type)| column(data_type, packed(v))),
+        vec(any::<i64>(), rows.clone()).prop_map(|v| column(DataType::Timestamptz, Values::Int64(v))),
+        (1..9usize, rows, prop::sample::select(VECTORS.to_vec())).prop_flat_map(|(dim, rows, data_type)| vec(any::<u8>(), dim * 4 * rows)
+            .prop_map(move |bytes| { column(data_type, Values::Fixed { width: dim * 4, bytes }) })),
     ]
 }
 
@@ -53,6 +83,19 @@ proptest! {
         prop_assert_eq!(log.column.data_type, column.data_type);
         // Debug, since a NaN differs from itself.
         prop_assert_eq!(format!("{:?}", log.column.values), format!("{:?}", column.values));
+    }
+
+    #[test]
+    fn a_column_with_nulls_is_read_back(column in nullable_column()) {
+        let file = write_insert_log(&KEY, &column, 1, 2).unwrap();
+        let Binlog::Insert(log) = read(&file).unwrap() else { panic!("an insert log") };
+        prop_assert_eq!(&log.envelope.extras["nullable"], true);
+        prop_assert_eq!(&log.column.valid, &column.valid);
+        let are_vectors_unknown = column.data_type.is_dense_vector() && column.valid.iter().flatten().all(|valid| !valid);
+        let expected = if are_vectors_unknown { Values::Fixed { width: 0, bytes: Vec::new() } } else { column.values.clone() };
+        prop_assert_eq!(format!("{:?}", log.column.values), format!("{:?}", expected));
+        let rows = format!("  rows        {}\n", column.values.len());
+        prop_assert!(describe(&file, 200).unwrap().contains(&rows));
     }
 
     #[test]
@@ -78,7 +121,7 @@ fn a_column_of_many_pages_is_read_back() {
     ];
     for column in columns {
         let file = write_insert_log(&KEY, &column, 1, 2).unwrap();
-        assert!(read_column(&file).unwrap() == column.values, "{:?}", column.data_type);
+        assert!(read_column(&file).unwrap().values == column.values, "{:?}", column.data_type);
     }
 }
 

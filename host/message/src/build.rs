@@ -5,16 +5,20 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::columns::{DataType, FieldColumn, PrimaryKey, Values};
+use crate::columns::{FieldColumn, PrimaryKey};
 use crate::header::CreateSegment;
 use crate::id::MessageId;
 use crate::kind::MessageType;
 use crate::message::TxnContext;
 use crate::properties::{self, Properties, encode_base36, encode_base36_unsigned, encode_base64};
 use crate::proto::common::MsgBase;
-use crate::proto::schema::{self, field_data, ids, scalar_field, vector_field};
+use crate::proto::schema::{self, ids};
 use crate::proto::{messages, msg};
 use crate::schema::Schema;
+
+mod field_data;
+
+use field_data::field_data;
 
 /// A message on its way to a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,36 +242,4 @@ pub fn with_txn(message: Outgoing, txn: &TxnContext) -> Outgoing {
 /// The base of a version 1 body: Milvus' `MsgType`.
 fn base(msg_type: i32) -> Option<MsgBase> {
     Some(MsgBase { msg_type })
-}
-
-/// Returns a column as the proxy sends it: Int8 and Int16 as 32-bit integers.
-fn field_data(column: &FieldColumn) -> schema::FieldData {
-    use scalar_field::Data;
-    let integers = |data: Vec<i32>| Data::Ints(schema::IntArray { data });
-    let scalars = match &column.values {
-        Values::Bool(values) => Data::Bools(schema::BoolArray { data: values.clone() }),
-        Values::Int8(values) => integers(values.iter().map(|&v| v.into()).collect()),
-        Values::Int16(values) => integers(values.iter().map(|&v| v.into()).collect()),
-        Values::Int32(values) => integers(values.clone()),
-        Values::Int64(values) => Data::Longs(schema::LongArray { data: values.clone() }),
-        Values::Float(values) => Data::Floats(schema::FloatArray { data: values.clone() }),
-        Values::Double(values) => Data::Doubles(schema::DoubleArray { data: values.clone() }),
-        Values::Bytes { ends, bytes } => {
-            let starts = std::iter::once(&0).chain(ends);
-            let data = starts.zip(ends).map(|(&start, &end)| Bytes::copy_from_slice(bytes.get(start..end).unwrap_or_default())).collect();
-            let array = schema::BytesArray { data };
-            if column.data_type == DataType::Json { Data::Jsons(array) } else { Data::Strings(array) }
-        }
-        Values::Fixed { width, bytes } => {
-            let data = bytes.as_chunks().0.iter().map(|&float| f32::from_le_bytes(float)).collect();
-            let vectors =
-                schema::VectorField { dim: (width / 4) as i64, data: Some(vector_field::Data::FloatVector(schema::FloatArray { data })) };
-            return labelled(column, field_data::Field::Vectors(vectors));
-        }
-    };
-    labelled(column, field_data::Field::Scalars(schema::ScalarField { data: Some(scalars) }))
-}
-
-fn labelled(column: &FieldColumn, field: field_data::Field) -> schema::FieldData {
-    schema::FieldData { r#type: column.data_type as i32, field_name: column.name.clone(), field_id: column.field_id, field: Some(field) }
 }

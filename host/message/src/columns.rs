@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::{Field, Schema};
 
+mod values;
+
+pub use values::Values;
+
 /// Field id of the row id column, present in every segment.
 pub const ROW_ID_FIELD: i64 = 0;
 /// Field id of the time tick column, present in every segment.
@@ -81,40 +85,6 @@ pub struct FieldColumn {
     pub values: Values,
 }
 
-/// Column storage.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// [`DataType::Bool`].
-    Bool(Vec<bool>),
-    /// [`DataType::Int8`].
-    Int8(Vec<i8>),
-    /// [`DataType::Int16`].
-    Int16(Vec<i16>),
-    /// [`DataType::Int32`].
-    Int32(Vec<i32>),
-    /// [`DataType::Int64`], [`DataType::Timestamptz`], row ids and time ticks (as the two's complement of the unsigned tick).
-    Int64(Vec<i64>),
-    /// [`DataType::Float`].
-    Float(Vec<f32>),
-    /// [`DataType::Double`].
-    Double(Vec<f64>),
-    /// Text, [`DataType::Array`], [`DataType::Json`], [`DataType::Geometry`] and [`DataType::SparseFloatVector`]: value `i` is
-    /// `bytes[ends[i-1]..ends[i]]`, with `ends[-1]` = 0. A sparse vector's numbers are little-endian.
-    Bytes {
-        /// End offset of every value.
-        ends: Vec<usize>,
-        /// All values, back to back.
-        bytes: Vec<u8>,
-    },
-    /// Dense vectors: little-endian numbers, `width` bytes a row.
-    Fixed {
-        /// Bytes a row, as [`Field::width`].
-        width: usize,
-        /// All rows, back to back.
-        bytes: Vec<u8>,
-    },
-}
-
 /// A primary key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PrimaryKey {
@@ -168,6 +138,12 @@ impl DataType {
         matches!(self, DataType::String | DataType::VarChar | DataType::Text)
     }
 
+    /// Whether an array may have values of this type.
+    pub fn is_array_element(self) -> bool {
+        use DataType::{Bool, Double, Float, Int8, Int16, Int32, Int64, String, VarChar};
+        matches!(self, Bool | Int8 | Int16 | Int32 | Int64 | Float | Double | String | VarChar)
+    }
+
     /// Whether values are vectors of `dim` numbers: every vector but the sparse one.
     pub fn is_dense_vector(self) -> bool {
         use DataType::{BFloat16Vector, BinaryVector, Float16Vector, FloatVector, Int8Vector};
@@ -187,14 +163,7 @@ impl Columns {
             values: Values::Int64(Vec::new()),
         };
         let mut fields = vec![system(ROW_ID_FIELD, "RowID"), system(TIMESTAMP_FIELD, "Timestamp")];
-        fields.extend(schema.fields.iter().map(|field| FieldColumn {
-            field_id: field.id,
-            name: field.name.clone(),
-            data_type: field.data_type,
-            is_primary: field.is_primary,
-            valid: field.nullable.then(Vec::new),
-            values: Values::new(field),
-        }));
+        fields.extend(schema.fields.iter().map(FieldColumn::new));
         Columns { rows: 0, fields }
     }
 
@@ -218,93 +187,38 @@ impl Columns {
 }
 
 impl FieldColumn {
+    /// Returns a field's column without values.
+    pub fn new(field: &Field) -> FieldColumn {
+        FieldColumn {
+            field_id: field.id,
+            name: field.name.clone(),
+            data_type: field.data_type,
+            is_primary: field.is_primary,
+            valid: field.nullable.then(Vec::new),
+            values: Values::new(field),
+        }
+    }
+
+    /// Appends `rows` rows without a value: they get the field's default value, or else are null. Of a field that has neither, they get
+    /// its type's zero.
+    pub fn push_absent(&mut self, field: &Field, rows: usize) {
+        let filler = Values::filler(field);
+        (0..rows).for_each(|_| self.values.push_row(&filler, 0));
+        if let Some(valid) = &mut self.valid {
+            valid.extend(std::iter::repeat_n(field.default_value.is_some(), rows));
+        }
+    }
+
+    /// Returns whether a row has a value.
+    pub fn is_valid(&self, row: usize) -> bool {
+        self.valid.as_ref().is_none_or(|valid| valid.get(row).copied().unwrap_or_default())
+    }
+
     /// Drops the values past the first `rows`.
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
         if let Some(valid) = &mut self.valid {
             valid.truncate(rows);
-        }
-    }
-}
-
-impl Values {
-    /// Returns storage of a field's type, empty.
-    fn new(field: &Field) -> Values {
-        match field.data_type {
-            DataType::Bool => Values::Bool(Vec::new()),
-            DataType::Int8 => Values::Int8(Vec::new()),
-            DataType::Int16 => Values::Int16(Vec::new()),
-            DataType::Int32 => Values::Int32(Vec::new()),
-            DataType::Int64 | DataType::Timestamptz => Values::Int64(Vec::new()),
-            DataType::Float => Values::Float(Vec::new()),
-            DataType::Double => Values::Double(Vec::new()),
-            DataType::String
-            | DataType::VarChar
-            | DataType::Text
-            | DataType::Array
-            | DataType::Json
-            | DataType::Geometry
-            | DataType::SparseFloatVector => Values::Bytes { ends: Vec::new(), bytes: Vec::new() },
-            DataType::BinaryVector | DataType::FloatVector | DataType::Float16Vector | DataType::BFloat16Vector | DataType::Int8Vector => {
-                Values::Fixed { width: field.width(), bytes: Vec::new() }
-            }
-        }
-    }
-
-    fn select(&self, rows: &[usize]) -> Values {
-        match self {
-            Values::Bool(v) => Values::Bool(rows.iter().map(|&r| v[r]).collect()),
-            Values::Int8(v) => Values::Int8(rows.iter().map(|&r| v[r]).collect()),
-            Values::Int16(v) => Values::Int16(rows.iter().map(|&r| v[r]).collect()),
-            Values::Int32(v) => Values::Int32(rows.iter().map(|&r| v[r]).collect()),
-            Values::Int64(v) => Values::Int64(rows.iter().map(|&r| v[r]).collect()),
-            Values::Float(v) => Values::Float(rows.iter().map(|&r| v[r]).collect()),
-            Values::Double(v) => Values::Double(rows.iter().map(|&r| v[r]).collect()),
-            Values::Bytes { ends, bytes } => {
-                let mut selected = (Vec::with_capacity(rows.len()), Vec::new());
-                for &r in rows {
-                    let start = if r == 0 { 0 } else { ends[r - 1] };
-                    selected.1.extend_from_slice(&bytes[start..ends[r]]);
-                    selected.0.push(selected.1.len());
-                }
-                Values::Bytes { ends: selected.0, bytes: selected.1 }
-            }
-            Values::Fixed { width, bytes } => {
-                let mut selected = Vec::with_capacity(rows.len() * width);
-                rows.iter().for_each(|&r| selected.extend_from_slice(&bytes[r * width..(r + 1) * width]));
-                Values::Fixed { width: *width, bytes: selected }
-            }
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Values::Bool(v) => v.len(),
-            Values::Int8(v) => v.len(),
-            Values::Int16(v) => v.len() * 2,
-            Values::Int32(v) => v.len() * 4,
-            Values::Int64(v) => v.len() * 8,
-            Values::Float(v) => v.len() * 4,
-            Values::Double(v) => v.len() * 8,
-            Values::Bytes { ends, bytes } => ends.len() * 8 + bytes.len(),
-            Values::Fixed { bytes, .. } => bytes.len(),
-        }
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        match self {
-            Values::Bool(values) => values.truncate(rows),
-            Values::Int8(values) => values.truncate(rows),
-            Values::Int16(values) => values.truncate(rows),
-            Values::Int32(values) => values.truncate(rows),
-            Values::Int64(values) => values.truncate(rows),
-            Values::Float(values) => values.truncate(rows),
-            Values::Double(values) => values.truncate(rows),
-            Values::Bytes { ends, bytes } => {
-                ends.truncate(rows);
-                bytes.truncate(ends.last().copied().unwrap_or(0));
-            }
-            Values::Fixed { width, bytes } => bytes.truncate(rows * *width),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`build`] writes what a proxy and a streaming node append. Everything from outside is checked: what cannot be read is an error that
 //! carries its record, never a panic.
 
+pub mod array;
 pub mod build;
 pub mod columns;
 mod header;
@@ -15,7 +16,9 @@ pub mod properties;
 mod record;
 pub mod rows;
 pub mod schema;
+pub mod sparse;
 mod wire;
+pub mod wkb;
 
 mod proto {
     pub(crate) use milvus::proto::*;

@@ -2,8 +2,9 @@
 //! bodies are untouched, and those of version 1 messages have kept their form.
 
 use bytes::Bytes;
+use tidegate_message::array::Elements;
 use tidegate_message::columns::{Columns, DataType, Deletes, PrimaryKey, Values};
-use tidegate_message::rows::{DeleteBody, InsertBody, RowsError};
+use tidegate_message::rows::{DeleteBody, InsertBody};
 use tidegate_message::schema::{Field, Schema};
 use tidegate_message::{Header, Message, MessageId, Properties, Record};
 
@@ -21,13 +22,19 @@ fn message(kind: &str, header: &str, body: &'static [u8]) -> Message {
     Message::decode(record).unwrap()
 }
 
-/// The collection's fields without its eight arrays.
+/// The collection's fields.
 fn schema() -> Schema {
     let field = |id, name: &str, data_type| Field {
         is_primary: id == 100,
         dim: if id == 118 { 8 } else { 0 },
         max_length: if id == 108 { 256 } else { 0 },
         ..Field::new(id, name, data_type)
+    };
+    let array = |id, name: &str, element| Field {
+        element_type: Some(element),
+        max_capacity: 16,
+        max_length: if id == 117 { 64 } else { 0 },
+        ..Field::new(id, name, DataType::Array)
     };
     let fields = vec![
         field(100, "id", DataType::Int64),
@@ -40,45 +47,28 @@ fn schema() -> Schema {
         field(107, "d", DataType::Double),
         field(108, "s", DataType::VarChar),
         field(109, "j", DataType::Json),
+        array(110, "ab", DataType::Bool),
+        array(111, "ai8", DataType::Int8),
+        array(112, "ai16", DataType::Int16),
+        array(113, "ai32", DataType::Int32),
+        array(114, "ai64", DataType::Int64),
+        array(115, "af", DataType::Float),
+        array(116, "ad", DataType::Double),
+        array(117, "as_", DataType::VarChar),
         field(118, "v", DataType::FloatVector),
     ];
     Schema { name: "w".to_owned(), fields, enable_dynamic_field: false, version: 0 }
 }
 
-/// The insert without its columns of arrays: top-level fields 13 that begin with type 22.
-fn insert_without_arrays() -> Bytes {
-    let (mut rest, mut kept) = (INSERT, Vec::new());
-    while let [tag, tail @ ..] = rest {
-        let (number, used) = varint(tail);
-        let whole = 1 + used + if tag & 7 == 2 { number as usize } else { 0 };
-        if !(*tag == 13 << 3 | 2 && rest[1 + used..].starts_with(&[0x08, 22])) {
-            kept.extend_from_slice(&rest[..whole]);
-        }
-        rest = &rest[whole..];
-    }
-    kept.into()
-}
-
-fn varint(bytes: &[u8]) -> (u64, usize) {
-    let used = bytes.iter().position(|b| *b < 0x80).unwrap() + 1;
-    (bytes[..used].iter().rev().fold(0, |n, b| n << 7 | u64::from(b & 0x7f)), used)
-}
-
 #[test]
-fn a_schema_with_arrays_is_refused_by_name_and_the_message_is_sound() {
-    let Header::CreateCollection { schema: Err(reason), .. } = message("5", "", CREATE_COLLECTION).header else { panic!() };
-    assert!(reason.starts_with("field \"ab\" (id 110) is of data type 22"), "{reason}");
-}
-
-#[test]
-fn an_insert_with_arrays_is_refused_by_name() {
-    let error = InsertBody::parse(&Bytes::from_static(INSERT)).unwrap_err();
-    assert!(matches!(&error, RowsError::Field { field, .. } if field.starts_with("\"ab\"")), "{error}");
+fn a_recorded_schema_with_arrays_is_taken_over() {
+    let Header::CreateCollection { schema: found, .. } = message("5", "", CREATE_COLLECTION).header else { panic!() };
+    assert_eq!(found, Ok(Box::new(schema())));
 }
 
 #[test]
 fn a_recorded_insert_becomes_columns() {
-    let (body, schema) = (InsertBody::parse(&insert_without_arrays()).unwrap(), schema());
+    let (body, schema) = (InsertBody::parse(&Bytes::from_static(INSERT)).unwrap(), schema());
     assert_eq!(body.rows(), 30);
     body.check(&schema).unwrap();
     let mut columns = Columns::new(&schema);
@@ -93,6 +83,18 @@ fn a_recorded_insert_becomes_columns() {
     assert_eq!(*column(107), Values::Double((0..30).map(|i| f64::from(i) / 7.0).collect()));
     let Values::Bytes { ends, bytes } = column(108) else { panic!() };
     assert_eq!((ends[..6].to_vec(), &bytes[..16]), (vec![0, 1, 3, 6, 10, 16], "kbcsbqhcrnbäsdh".as_bytes()));
+    let arrays = |id| (0..30).map(|row| Elements::decode(column(id).bytes_at(row)).unwrap().unwrap()).collect::<Vec<_>>();
+    for n in 0..30_i32 {
+        let items = |length: i32| 0..n % length;
+        assert_eq!(arrays(110)[n as usize], Elements::Bools(items(5).map(|i| i % 2 == 1).collect()));
+        assert_eq!(arrays(111)[n as usize], Elements::Ints(items(4).map(|i| n + i).collect()));
+        assert_eq!(arrays(112)[n as usize], Elements::Ints(items(4).map(|i| n + i).collect()));
+        assert_eq!(arrays(113)[n as usize], Elements::Ints(items(4).map(|i| n - i).collect()));
+        assert_eq!(arrays(114)[n as usize], Elements::Longs(items(6).map(|i| 1_000_000_000 * i64::from(n) + i64::from(i)).collect()));
+        assert_eq!(arrays(115)[n as usize], Elements::Floats(items(3).map(|i| i as f32 / 3.0).collect()));
+        assert_eq!(arrays(116)[n as usize], Elements::Doubles(items(3).map(|i| f64::from(i) / 3.0).collect()));
+    }
+    assert_eq!(arrays(117)[7], Elements::Texts(["", "f", "ds"].map(str::to_owned).to_vec()));
     let Values::Fixed { width: 32, bytes } = column(118) else { panic!() };
     assert_eq!(bytes.len(), 30 * 32);
 }

@@ -134,7 +134,7 @@ fn fresh_directory() -> PathBuf {
 
 /// Inserts the bundled rows, each into the partition of its digit.
 fn ingest(node: &Node, collection: &CollectionInfo, screen: &mut Screen) -> anyhow::Result<Expected> {
-    let file = RowsFile::of_bytes("digits.parquet", Bytes::from_static(ROWS), &collection.schema)?;
+    let file = RowsFile::of_bytes("digits.parquet", Bytes::from_static(ROWS), &collection.schema, false)?;
     let mut expected = Expected::new();
     for batch in file.read(0, BATCH_ROWS)? {
         let batch = batch?;

@@ -48,7 +48,7 @@ Settings: DIR/tidegate.toml, overridden by TIDEGATE_<KEY> in the environment.
   page_max             messages a page (256)
   segment_bytes        bytes at which a segment is complete (128 MiB)
   message_bytes        bytes of one insert message (2 MiB)
-  writers              threads that write segment files, a pchannel (2)
+  writers              threads that write segment files, a pchannel (1)
   http                 as --http";
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

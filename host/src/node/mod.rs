@@ -11,6 +11,7 @@
 mod dead_letters;
 mod directory;
 mod driver;
+mod place;
 mod read;
 mod scan;
 mod settings;
@@ -27,6 +28,7 @@ use tidegate_core::calls::{CallError, SegmentInfo};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Status;
 
+pub use self::place::{KEY_PARTITIONS, key_partitions};
 pub use self::settings::Settings;
 pub use self::write::FlushProgress;
 

@@ -1,43 +1,32 @@
-//! Which shard a primary key belongs to, as a Milvus proxy decides it.
+//! Which shard a primary key belongs to, and which partition a partition key, as a Milvus proxy decides it: both by one hash.
 
 use tidegate_message::columns::{PrimaryKey, Values};
 
-/// Characters of a VarChar key that are hashed.
-const HASHED_CHARS: usize = 100;
+/// Bytes of a VarChar key that are hashed; they may end inside a character.
+const HASHED_BYTES: usize = 100;
 
 /// The shard of a key.
 pub(super) fn shard_of(key: &PrimaryKey, shards: usize) -> usize {
     match key {
         PrimaryKey::Int64(key) => of_int64(*key, shards),
-        PrimaryKey::VarChar(key) => of_text(key, shards),
+        PrimaryKey::VarChar(key) => of_text(key.as_bytes(), shards),
     }
 }
 
-/// The rows of each shard, by the primary key's column.
-pub(super) fn rows_by_shard(keys: &Values, shards: usize) -> Vec<Vec<usize>> {
-    let mut rows = vec![Vec::new(); shards];
+/// The shard, or the partition, of every key of a column; `of` is how many there are.
+pub(super) fn places(keys: &Values, of: usize) -> Vec<usize> {
     match keys {
-        Values::Int64(keys) => keys.iter().enumerate().for_each(|(row, key)| rows[of_int64(*key, shards)].push(row)),
-        Values::Bytes { ends, bytes } => {
-            let mut start = 0;
-            for (row, &end) in ends.iter().enumerate() {
-                let text = String::from_utf8_lossy(&bytes[start..end]);
-                rows[of_text(&text, shards)].push(row);
-                start = end;
-            }
-        }
-        _ => {}
+        Values::Int64(keys) => keys.iter().map(|key| of_int64(*key, of)).collect(),
+        keys => (0..keys.len()).map(|row| of_text(keys.bytes_at(row), of)).collect(),
     }
-    rows
 }
 
 fn of_int64(key: i64, shards: usize) -> usize {
     (murmur3_32(&key.to_le_bytes()) & 0x7fff_ffff) as usize % shards
 }
 
-fn of_text(key: &str, shards: usize) -> usize {
-    let end = key.char_indices().nth(HASHED_CHARS).map_or(key.len(), |(at, _)| at);
-    crc32fast::hash(&key.as_bytes()[..end]) as usize % shards
+fn of_text(key: &[u8], shards: usize) -> usize {
+    crc32fast::hash(&key[..key.len().min(HASHED_BYTES)]) as usize % shards
 }
 
 /// MurmurHash3 x86 32-bit of eight bytes, seed 0.
@@ -65,9 +54,18 @@ mod tests {
 
     #[test]
     fn keys_spread_over_shards_and_each_row_has_one() {
-        let rows = rows_by_shard(&Values::Int64((0..1_000).collect()), 2);
-        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 1_000);
-        assert!(rows.iter().all(|r| r.len() > 400));
-        assert!(rows[shard_of(&PrimaryKey::Int64(7), 2)].contains(&7));
+        let places = places(&Values::Int64((0..1_000).collect()), 2);
+        assert_eq!(places.len(), 1_000);
+        assert!((400..600).contains(&places.iter().filter(|place| **place == 0).count()));
+        assert_eq!(places[7], shard_of(&PrimaryKey::Int64(7), 2));
+    }
+
+    /// A Go slice `key[:100]` cuts the second byte off the fiftieth character here.
+    #[test]
+    fn text_is_hashed_by_its_first_hundred_bytes() {
+        let key = format!("x{}", "ä".repeat(60));
+        assert_eq!(of_text(key.as_bytes(), usize::MAX), crc32fast::hash(&key.as_bytes()[..100]) as usize);
+        let text = Values::Bytes { ends: vec![0, 3], bytes: b"abc".to_vec() };
+        assert_eq!(places(&text, 16), [0, 0x3524_41c2 % 16]);
     }
 }

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{Position, SegmentState};
 use tidegate_core::coordinator::{CollectionInfo, CollectionState, NewCollection, Shard};
 use tidegate_message::build::{self, InsertAssignment};
-use tidegate_message::columns::{Columns, FieldColumn, PrimaryKey};
+use tidegate_message::columns::{Columns, PrimaryKey};
 use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
-use super::shard::{rows_by_shard, shard_of};
+use super::place::{Partitions, partition_names, with_keys};
+use super::shard::{places, shard_of};
 use super::{Node, NodeError, Settings};
 use crate::coordinator::CoordinatorClient;
 use crate::wal::embedded::EmbeddedLog;
@@ -83,12 +84,13 @@ fn assignment_key(vchannel: &str, partition: i64) -> Vec<u8> {
 }
 
 impl Node {
-    /// Creates a collection and returns when every channel's log has it.
+    /// Creates a collection and returns when every channel's log has it. With a partition key it has [`super::KEY_PARTITIONS`] partitions,
+    /// or as many as there are names, which are then those of [`super::key_partitions`].
     ///
     /// # Errors
     /// The name is taken, or the request makes no sense; nothing was written then.
     pub fn create_collection(&self, schema: &Schema, shards: usize, partitions: &[String]) -> Result<CollectionInfo, NodeError> {
-        let new = NewCollection { schema: schema.clone(), shards, partitions: partitions.to_vec() };
+        let new = NewCollection { schema: schema.clone(), shards, partitions: partition_names(schema, partitions)? };
         let planned = self.coordinator.create_collection(&new, &self.settings.pchannel_names())?;
         self.carry_out_create(&planned)?;
         self.collection(&schema.name)
@@ -146,51 +148,74 @@ impl Node {
         Ok(())
     }
 
-    /// Inserts rows and returns when they are durable in the log. Values of the user's fields are taken; row ids and ticks are given here.
+    /// Inserts rows and returns when they are durable in the log. Values of the user's fields are taken; row ids and ticks are given here,
+    /// and so are the keys of a collection with automatic keys, unless the rows have that column. Rows of a collection with a partition key
+    /// go where their keys say, others into one partition.
     ///
     /// # Errors
     /// The rows do not fit the schema, or the log refuses. Of rows over several shards, some may be in the log when an error is returned.
     pub fn insert(&self, collection: &CollectionInfo, partition: Option<&str>, columns: &Columns) -> Result<(), NodeError> {
-        let partition = self.partition_id(collection, partition)?;
-        let primary = collection.schema.primary().ok_or_else(|| NodeError::Invalid("the collection has no primary key".into()))?;
-        let keys = columns.fields.iter().find(|f| f.field_id == primary.id);
-        let keys = keys.ok_or_else(|| NodeError::Invalid(format!("column {:?}, the primary key, is missing", primary.name)))?;
-        let rows = rows_by_shard(&keys.values, collection.shards.len());
+        if columns.rows == 0 {
+            return Ok(());
+        }
+        let count = u32::try_from(columns.rows).map_err(|_| NodeError::Invalid(format!("{} rows in one insert", columns.rows)))?;
+        let first_id = self.coordinator.alloc_ids(count)?;
+        let row_ids: Vec<i64> = (first_id..first_id + i64::from(count)).collect();
+        let columns = &*with_keys(&collection.schema, columns, &row_ids)?;
+        let partitions = match collection.schema.fields.iter().find(|field| field.is_partition_key) {
+            None => Partitions::One(self.partition_id(collection, partition)?),
+            Some(key) if partition.is_none() => Partitions::by_key(collection, columns, key.id)?,
+            Some(key) => {
+                let reason = format!("the partition key {:?} says where rows go; leave the partition out", key.name);
+                return Err(NodeError::Invalid(reason));
+            }
+        };
+        let keys = columns.fields.iter().find(|f| f.is_primary).map(|f| places(&f.values, collection.shards.len())).unwrap_or_default();
+        let mut rows: Vec<Vec<usize>> = vec![Vec::new(); collection.shards.len()];
+        keys.into_iter().enumerate().for_each(|(row, shard)| rows[shard].push(row));
+        let (partitions, row_ids) = (&partitions, &row_ids);
         // Shards on different pchannels wait for different fsyncs.
         thread::scope(|scope| {
             let of_shard = |(shard, rows): (&'_ Shard, Vec<usize>)| {
                 let vchannel = shard.vchannel.clone();
-                scope.spawn(move || self.insert_into_shard(collection, &vchannel, partition, columns, &rows))
+                scope.spawn(move || {
+                    let mut parts = partitions.split(&rows).into_iter();
+                    parts.try_for_each(|(partition, rows)| self.insert_into(collection, &vchannel, partition, columns, &rows, row_ids))
+                })
             };
             let running: Vec<_> = collection.shards.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()).map(of_shard).collect();
             running.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| Err(NodeError::Setup("an insert panicked".into()))))
         })
     }
 
-    fn insert_into_shard(
+    fn insert_into(
         &self,
         collection: &CollectionInfo,
         vchannel: &str,
         partition: i64,
         columns: &Columns,
         rows: &[usize],
+        row_ids: &[i64],
     ) -> Result<(), NodeError> {
-        let user: Vec<FieldColumn> = columns.fields.iter().filter(|f| f.field_id >= 100).cloned().collect();
-        let user = Columns { rows: columns.rows, fields: user };
-        let bytes_a_row = (user.memory_bytes() / columns.rows.max(1)).max(1);
+        let bytes_a_row = (columns.memory_bytes() / columns.rows.max(1)).max(1);
         let rows_a_message = (self.settings.message_bytes / bytes_a_row).max(1);
         for rows in rows.chunks(rows_a_message) {
-            let part = user.select(rows);
-            self.append_insert(collection, vchannel, partition, &part)?;
+            let ids: Vec<i64> = rows.iter().map(|&row| row_ids[row]).collect();
+            self.append_insert(collection, vchannel, partition, &columns.select(rows), &ids)?;
         }
         Ok(())
     }
 
-    fn append_insert(&self, collection: &CollectionInfo, vchannel: &str, partition: i64, part: &Columns) -> Result<(), NodeError> {
-        let count = u32::try_from(part.rows).map_err(|_| NodeError::Invalid(format!("{} rows in one message", part.rows)))?;
+    fn append_insert(
+        &self,
+        collection: &CollectionInfo,
+        vchannel: &str,
+        partition: i64,
+        part: &Columns,
+        row_ids: &[i64],
+    ) -> Result<(), NodeError> {
+        let count = row_ids.len() as u64;
         let log = self.log_of(vchannel)?;
-        let first_row = self.coordinator.alloc_ids(count)?;
-        let row_ids: Vec<i64> = (first_row..first_row + i64::from(count)).collect();
         let bytes = part.memory_bytes() as u64;
         let mut table = self.assignments.lock(log.pchannel())?;
         let key = (vchannel.to_owned(), partition);
@@ -207,10 +232,10 @@ impl Node {
                 Assignment { segment, rows: 0, bytes: 0 }
             }
         };
-        assignment.rows += u64::from(count);
+        assignment.rows += count;
         assignment.bytes += bytes;
-        let to = InsertAssignment { collection: collection.id, partition, segment: assignment.segment, rows: u64::from(count), bytes };
-        batch.push(build::insert(vchannel, &to, &part.fields, &row_ids));
+        let to = InsertAssignment { collection: collection.id, partition, segment: assignment.segment, rows: count, bytes };
+        batch.push(build::insert(vchannel, &to, &part.fields, row_ids));
         let value = postcard::to_allocvec(&assignment).map_err(|e| NodeError::Setup(e.to_string()))?;
         log.append_with(batch, vec![(assignment_key(vchannel, partition), Some(value))])?;
         table.insert(key, assignment);

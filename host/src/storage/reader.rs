@@ -9,6 +9,9 @@ use tidegate_message::schema::Schema;
 
 use super::{ChunkStore, StorageError};
 
+/// The row id and the time tick, which come before the columns of the schema's fields.
+const SYSTEM_COLUMNS: usize = 2;
+
 /// Reads all rows of a segment, of either layout, in the order they were written. All of them are in memory at once.
 ///
 /// # Errors
@@ -36,8 +39,14 @@ pub fn read_segment(store: &ChunkStore, files: &SegmentFiles, schema: &Schema) -
     }
     let rows: i64 = rows_of_files.unwrap_or_default().iter().sum();
     columns.rows = usize::try_from(rows).map_err(|error| StorageError::permanent("insert_log", error))?;
-    if let Some(column) = columns.fields.iter().find(|column| length(&column.values) != columns.rows) {
-        let reason = format!("{} rows, the segment has {rows}", length(&column.values));
+    for (column, field) in columns.fields.iter_mut().skip(SYSTEM_COLUMNS).zip(&schema.fields) {
+        // Written before the field was added.
+        if column.values.is_empty() && field.may_be_absent() {
+            column.push_absent(field, columns.rows);
+        }
+    }
+    if let Some(column) = columns.fields.iter().find(|column| column.values.len() != columns.rows) {
+        let reason = format!("{} rows, the segment has {rows}", column.values.len());
         return Err(StorageError::permanent(&format!("field {} `{}`", column.field_id, column.name), reason));
     }
     Ok(columns)
@@ -47,7 +56,10 @@ pub fn read_segment(store: &ChunkStore, files: &SegmentFiles, schema: &Schema) -
 fn append_file(store: &ChunkStore, file: &Binlog, field: i64, columns: &mut [FieldColumn]) -> Result<(), StorageError> {
     let failed = |problem: &dyn std::fmt::Display| StorageError::permanent(&file.path, problem);
     match tidegate_binlog::read(&store.get(&file.path)?).map_err(|error| failed(&error))? {
-        Content::Insert(log) => append_column(file, columns, field, length(&log.column.values), |column| with_flags(log.column, column)),
+        Content::Insert(log) => {
+            let rows = log.column.valid.as_ref().map_or(log.column.values.len(), Vec::len);
+            append_column(file, columns, field, rows, |column| with_flags(log.column, column))
+        }
         Content::Packed(packed) => {
             let rows = packed.rows();
             packed.columns.into_iter().try_for_each(|read| append_column(file, columns, read.field, rows, |column| read.typed(column)))
@@ -73,7 +85,7 @@ fn append_column(
     if let (Some(to), Some(more)) = (&mut column.valid, read.valid) {
         to.extend(more);
     }
-    match append(&mut column.values, read.values) {
+    match append(&mut column.values, read.values, rows) {
         true => Ok(()),
         false => Err(failed(format!("its values are not those of a {:?} field of the schema", column.data_type))),
     }
@@ -81,7 +93,7 @@ fn append_column(
 
 /// Gives what an insert log has the flags that the field of the schema has.
 fn with_flags(read: FieldColumn, column: &FieldColumn) -> Result<FieldColumn, String> {
-    let rows = length(&read.values);
+    let rows = read.values.len();
     let valid = match (&column.valid, read.valid) {
         (Some(_), valid) => Some(valid.unwrap_or_else(|| vec![true; rows])),
         (None, Some(valid)) if valid.contains(&false) => return Err("there are nulls, but the field is not nullable".to_owned()),
@@ -107,22 +119,8 @@ pub fn read_deltas<'a>(store: &ChunkStore, files: impl IntoIterator<Item = &'a B
     Ok(all)
 }
 
-fn length(values: &Values) -> usize {
-    match values {
-        Values::Bool(v) => v.len(),
-        Values::Int8(v) => v.len(),
-        Values::Int16(v) => v.len(),
-        Values::Int32(v) => v.len(),
-        Values::Int64(v) => v.len(),
-        Values::Float(v) => v.len(),
-        Values::Double(v) => v.len(),
-        Values::Bytes { ends, .. } => ends.len(),
-        Values::Fixed { width, bytes } => bytes.len().checked_div(*width).unwrap_or(0),
-    }
-}
-
-/// Appends values of the same type and width, or nothing.
-fn append(to: &mut Values, more: Values) -> bool {
+/// Appends the values of so many rows, of the same type and width, or nothing.
+fn append(to: &mut Values, more: Values, rows: usize) -> bool {
     match (to, more) {
         (Values::Bool(to), Values::Bool(more)) => to.extend(more),
         (Values::Int8(to), Values::Int8(more)) => to.extend(more),
@@ -136,6 +134,8 @@ fn append(to: &mut Values, more: Values) -> bool {
             bytes.extend(more);
         }
         (Values::Fixed { width, bytes }, Values::Fixed { width: more_width, bytes: more }) if *width == more_width => bytes.extend(more),
+        // Vectors of which the file has none, since all rows are null.
+        (Values::Fixed { width, bytes }, Values::Fixed { width: 0, .. }) => bytes.resize(bytes.len() + rows * *width, 0),
         _ => return false,
     }
     true

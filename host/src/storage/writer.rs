@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_binlog::{
-    ColumnGroups, DeltaForm, FilterKind, PackedPlan, SegmentKey, column_groups, memory_size, merge_statistics, primary_key_statistics,
-    write_delta_log, write_insert_log,
+    ColumnGroups, DeltaForm, FilterKind, PackedPlan, SegmentKey, column_groups, deletes_memory_size, memory_size, merge_statistics,
+    primary_key_statistics, write_delta_log, write_insert_log,
 };
 use tidegate_core::calls::{Binlog, CallError, FieldBinlogs, Layout, SegmentFiles};
-use tidegate_message::columns::{Columns, Deletes, FieldColumn, PrimaryKey};
+use tidegate_message::columns::{Columns, Deletes, FieldColumn};
 use tidegate_message::rows::{DeleteBody, InsertBody, RowsError};
 use tidegate_message::schema::Schema;
 
@@ -241,18 +241,10 @@ pub fn write_deletes(
         let log_id = allocate(ids, 1)?.start;
         let key = keys::delta_log(&segment, log_id);
         let file = write_delta_log(&segment, &deletes, job.form).map_err(|error| StorageError::permanent(&key, error))?;
-        let binlog = sync.put(key, log_id, file.into(), rows, deletes.keys.iter().map(delete_size).sum())?;
+        let binlog = sync.put(key, log_id, file.into(), rows, deletes_memory_size(&deletes))?;
         sync.files.delta.push(FieldBinlogs { field: job.primary_key, child_fields: Vec::new(), binlogs: vec![binlog] });
     }
     Ok(sync.written(rows))
-}
-
-/// Bytes of a delete in memory as Milvus counts them: its key, 8 of its kind, and its tick.
-fn delete_size(key: &PrimaryKey) -> u64 {
-    16 + match key {
-        PrimaryKey::Int64(_) => 8,
-        PrimaryKey::VarChar(text) => text.len() as u64,
-    }
 }
 
 /// The files of one sync as they come into being.
@@ -312,8 +304,8 @@ mod tests {
 
     use tidegate_core::calls::storage_version;
     use tidegate_message::build::{self, InsertAssignment};
-    use tidegate_message::columns::{DataType, FieldColumn, Values};
-    use tidegate_message::schema::Field;
+    use tidegate_message::columns::{DataType, FieldColumn, PrimaryKey, Values};
+    use tidegate_message::schema::{DefaultValue, Field};
 
     use super::super::{read_deltas, read_segment};
     use super::*;
@@ -544,5 +536,44 @@ mod tests {
         files.insert.retain(|list| list.field != 101);
         let error = read_segment(&setting.store, &files, &schema()).unwrap_err();
         assert!(error.to_string().contains("field 101 `title`"), "{error}");
+    }
+
+    #[test]
+    fn a_field_that_is_younger_than_its_segment_is_read_as_its_default_or_null() {
+        let setting = Setting::new();
+        let (files, _) = setting.write(&job(vec![body(7, insert(1))], &SegmentFiles::default(), false));
+        let mut younger = (*schema()).clone();
+        younger.fields.push(Field { nullable: true, dim: 3, ..Field::new(103, "half", DataType::Float16Vector) });
+        younger.fields.push(Field { default_value: Some(DefaultValue::Int(7)), ..Field::new(104, "seven", DataType::Int32) });
+        let read = read_segment(&setting.store, &files, &younger).unwrap();
+        assert_eq!(
+            (&read.fields[5].values, &read.fields[5].valid),
+            (&Values::Fixed { width: 6, bytes: vec![0; 12] }, &Some(vec![false; 2]))
+        );
+        assert_eq!((&read.fields[6].values, &read.fields[6].valid), (&Values::Int32(vec![7; 2]), &None));
+    }
+
+    #[test]
+    fn vectors_of_which_there_are_none_are_read_as_wide_as_the_schema_says() {
+        let setting = Setting::new();
+        let mut nullable = (*schema()).clone();
+        nullable.fields[2].nullable = true;
+        let job = |tick, payload| RowBatchJob {
+            schema: Arc::new(nullable.clone()),
+            ..job(vec![body(tick, payload)], &SegmentFiles::default(), false)
+        };
+        // The column of vectors is left out of the first sync.
+        let mut columns = Columns::new(&schema()).fields.split_off(2);
+        columns.pop();
+        columns[0].values = Values::Int64(vec![1, 2]);
+        columns[1].values = Values::Bytes { ends: vec![1, 2], bytes: b"ab".to_vec() };
+        let to = InsertAssignment { collection: 1, partition: 2, segment: 3, rows: 2, bytes: 0 };
+        let (mut files, _) = setting.write(&job(7, build::insert("p_0_1v0", &to, &columns, &[1, 2]).payload));
+        files.extend(setting.write(&job(9, insert(3))).0);
+        let read = read_segment(&setting.store, &files, &nullable).unwrap();
+        assert_eq!(read.fields[4].valid, Some(vec![false, false, true, true]));
+        assert_eq!(read.fields[4].values, Values::Fixed { width: 8, bytes: [[0; 16], [3; 16]].concat() });
+        let error = read_segment(&setting.store, &files, &schema()).unwrap_err().to_string();
+        assert!(error.contains("nulls, but the field is not nullable"), "{error}");
     }
 }

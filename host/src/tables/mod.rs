@@ -2,11 +2,14 @@
 //!
 //! Nothing of these files is trusted: each refusal is a sentence that names the file, the place in it, and what was expected there.
 
+mod arrow_out;
 mod keys_json;
+mod parquet_lists;
 mod parquet_out;
 mod parquet_rows;
 mod parquet_values;
 mod schema_json;
+mod sparse_json;
 #[cfg(test)]
 mod tests;
 

@@ -4,19 +4,17 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::builder::StringBuilder;
-use arrow_array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch,
-};
-use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, Schema as ArrowSchema};
+use arrow_array::RecordBatch;
+use arrow_schema::Schema as ArrowSchema;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
-use tidegate_message::columns::{Columns, DataType, Values};
+use tidegate_message::columns::Columns;
 use tidegate_message::schema::{Field, Schema};
 
 use super::TableError;
+use super::arrow_out::{arrow_field, to_array};
 
 /// Encoded bytes at which a row group ends: they are held in memory until then.
 const ROW_GROUP_BYTES: usize = 16 << 20;
@@ -98,60 +96,11 @@ impl Drop for RowsOut {
     }
 }
 
-fn arrow_field(field: &Field) -> ArrowField {
-    let data_type = match field.data_type {
-        DataType::Bool => ArrowType::Boolean,
-        DataType::Int8 => ArrowType::Int8,
-        DataType::Int16 => ArrowType::Int16,
-        DataType::Int32 => ArrowType::Int32,
-        DataType::Int64 => ArrowType::Int64,
-        DataType::Float => ArrowType::Float32,
-        DataType::Double => ArrowType::Float64,
-        DataType::VarChar | DataType::Json => ArrowType::Utf8,
-        // Parquet has lists of one length only by convention; the schema's dimension is at most 32,768.
-        DataType::FloatVector => ArrowType::FixedSizeList(element(), field.dim as i32),
-        _ => ArrowType::Binary,
-    };
-    ArrowField::new(&field.name, data_type, false)
-}
-
-fn element() -> FieldRef {
-    Arc::new(ArrowField::new("element", ArrowType::Float32, false))
-}
-
 fn to_batch(schema: &Schema, columns: &Arc<ArrowSchema>, rows: &Columns) -> Result<RecordBatch, String> {
     let array = |field: &Field| {
         let column = rows.fields.iter().find(|c| c.field_id == field.id).ok_or(format!("no column of field {:?}", field.name))?;
-        to_array(field, &column.values).map_err(|e| format!("field {:?}: {e}", field.name))
+        to_array(field, column).map_err(|e| format!("field {:?}: {e}", field.name))
     };
     let arrays = schema.fields.iter().map(array).collect::<Result<Vec<_>, _>>()?;
     RecordBatch::try_new(columns.clone(), arrays).map_err(|e| e.to_string())
-}
-
-fn to_array(field: &Field, values: &Values) -> Result<ArrayRef, String> {
-    Ok(match values {
-        Values::Bool(v) => Arc::new(BooleanArray::from(v.clone())),
-        Values::Int8(v) => Arc::new(Int8Array::from(v.clone())),
-        Values::Int16(v) => Arc::new(Int16Array::from(v.clone())),
-        Values::Int32(v) => Arc::new(Int32Array::from(v.clone())),
-        Values::Int64(v) => Arc::new(Int64Array::from(v.clone())),
-        Values::Float(v) => Arc::new(Float32Array::from(v.clone())),
-        Values::Double(v) => Arc::new(Float64Array::from(v.clone())),
-        Values::Bytes { ends, bytes } => {
-            let mut texts = StringBuilder::with_capacity(ends.len(), bytes.len());
-            let mut start = 0;
-            for &end in ends {
-                let text = bytes.get(start..end).ok_or("its offsets are out of order")?;
-                texts.append_value(std::str::from_utf8(text).map_err(|e| e.to_string())?);
-                start = end;
-            }
-            Arc::new(texts.finish())
-        }
-        Values::Fixed { bytes, .. } => {
-            let (floats, _) = bytes.as_chunks::<4>();
-            let floats = Float32Array::from_iter_values(floats.iter().map(|f| f32::from_le_bytes(*f)));
-            let list = FixedSizeListArray::try_new(element(), field.dim as i32, Arc::new(floats), None);
-            Arc::new(list.map_err(|e| e.to_string())?)
-        }
-    })
 }

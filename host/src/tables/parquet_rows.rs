@@ -8,16 +8,18 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
-use tidegate_message::columns::{Columns, FieldColumn, TIMESTAMP_FIELD};
+use tidegate_message::columns::{Columns, TIMESTAMP_FIELD};
 use tidegate_message::schema::{Field, Schema};
 
 use super::TableError;
 use super::parquet_values::{check_type, push_absent, push_values};
 
-/// A Parquet file of rows of a schema, with the columns of its fields and no others.
+/// A Parquet file of rows of a schema, with columns of its fields and no others. Columns may be missing of fields that are nullable or
+/// have a default value, and of `$meta`; that of a primary key which is given automatically must be, unless its values are kept.
 pub struct RowsFile {
     name: String,
     schema: Schema,
+    keep_keys: bool,
     rows: u64,
     source: Source,
 }
@@ -30,32 +32,33 @@ enum Source {
 /// The rows of a [`RowsFile`], batch by batch; a batch has the user's fields, not the system's.
 pub struct RowsIn {
     name: String,
+    /// The fields that rows have here: without a key that is given automatically.
     schema: Schema,
     next_row: u64,
     reader: ParquetRecordBatchReader,
 }
 
 impl RowsFile {
-    /// Opens a file.
+    /// Opens a file. `keep_keys`: of a collection that gives its keys itself, the file has the keys all the same.
     ///
     /// # Errors
-    /// [`TableError::Refused`]: it is no Parquet file, or a column is missing, unknown to the schema, or of another type.
-    pub fn open(path: &Path, schema: &Schema) -> Result<Self, TableError> {
+    /// [`TableError::Refused`]: it is no Parquet file, or a column is missing, unknown to the schema, not to be given, or of another type.
+    pub fn open(path: &Path, schema: &Schema, keep_keys: bool) -> Result<Self, TableError> {
         let name = path.display().to_string();
         let file = File::open(path).map_err(|e| TableError::refused(&name, e))?;
-        Self::new(name, Source::File(file), schema)
+        Self::new(name, Source::File(file), schema, keep_keys)
     }
 
     /// Opens a file's content; `name` stands for it in errors.
     ///
     /// # Errors
     /// As [`RowsFile::open`].
-    pub fn of_bytes(name: &str, content: Bytes, schema: &Schema) -> Result<Self, TableError> {
-        Self::new(name.to_owned(), Source::Memory(content), schema)
+    pub fn of_bytes(name: &str, content: Bytes, schema: &Schema, keep_keys: bool) -> Result<Self, TableError> {
+        Self::new(name.to_owned(), Source::Memory(content), schema, keep_keys)
     }
 
-    fn new(name: String, source: Source, schema: &Schema) -> Result<Self, TableError> {
-        let mut file = Self { name, schema: schema.clone(), rows: 0, source };
+    fn new(name: String, source: Source, schema: &Schema, keep_keys: bool) -> Result<Self, TableError> {
+        let mut file = Self { name, schema: schema.clone(), keep_keys, rows: 0, source };
         file.rows = match &file.source {
             Source::File(content) => file.check(content),
             Source::Memory(content) => file.check(content),
@@ -79,12 +82,26 @@ impl RowsFile {
             if !found.insert(column.name().as_str()) {
                 return Err(format!("column {:?} occurs twice", column.name()));
             }
+            if self.is_given(field) {
+                return Err(format!(
+                    "column {:?} has primary keys, but collection {:?} gives them itself; leave the column out, or keep its values with \
+                     --keep-keys",
+                    column.name(),
+                    self.schema.name
+                ));
+            }
             check_type(field, column.data_type())?;
         }
-        match self.schema.fields.iter().find(|f| !f.is_dynamic && !found.contains(f.name.as_str())) {
+        let may_be_missing = |f: &Field| f.is_dynamic || f.may_be_absent() || self.is_given(f);
+        match self.schema.fields.iter().find(|f| !may_be_missing(f) && !found.contains(f.name.as_str())) {
             Some(missing) => Err(format!("column {:?} is missing; collection {:?} has {}", missing.name, self.schema.name, self.names())),
             None => u64::try_from(metadata.metadata().file_metadata().num_rows()).map_err(|e| e.to_string()),
         }
+    }
+
+    /// Whether the collection gives the field's values, so that the file may not have them.
+    fn is_given(&self, field: &Field) -> bool {
+        field.auto_id && !self.keep_keys
     }
 
     fn names(&self) -> String {
@@ -110,7 +127,9 @@ impl RowsFile {
             Source::Memory(content) => reader(content.clone(), from, batch_rows),
         };
         let reader = reader.map_err(|problem| TableError::refused(&self.name, problem))?;
-        Ok(RowsIn { name: self.name.clone(), schema: self.schema.clone(), next_row: from, reader })
+        let mut schema = self.schema.clone();
+        schema.fields.retain(|field| !self.is_given(field));
+        Ok(RowsIn { name: self.name.clone(), schema, next_row: from, reader })
     }
 }
 
@@ -144,10 +163,9 @@ impl RowsIn {
         columns.fields.retain(|f| f.field_id > TIMESTAMP_FIELD);
         columns.rows = batch.num_rows();
         for (column, field) in columns.fields.iter_mut().zip(&self.schema.fields) {
-            let FieldColumn { values, .. } = column;
             match batch.column_by_name(&field.name) {
-                Some(array) => push_values(field, array, self.next_row, values)?,
-                None => push_absent(batch.num_rows(), values),
+                Some(array) => push_values(field, array, self.next_row, column)?,
+                None => push_absent(field, batch.num_rows(), column),
             }
         }
         self.next_row += batch.num_rows() as u64;

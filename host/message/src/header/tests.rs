@@ -1,8 +1,9 @@
 use super::*;
 use crate::build::{self, InsertAssignment, Outgoing};
 use crate::columns::{DataType, PrimaryKey};
+use crate::proto::schema::value_field::Data;
 use crate::proto::{common, schema as proto};
-use crate::schema::Field;
+use crate::schema::{DefaultValue, Field};
 use crate::{IdError, Malformed, Message, MessageId, TxnContext, WalName};
 
 const CHANNEL: &str = "by-dev-rootcoord-dml_0_7v0";
@@ -22,6 +23,9 @@ fn schema() -> Schema {
         field(101, "s", DataType::VarChar),
         field(102, "v", DataType::FloatVector),
         field(103, "$meta", DataType::Json),
+        Field { element_type: Some(DataType::Int8), max_capacity: 5, nullable: true, ..Field::new(104, "a", DataType::Array) },
+        Field { is_partition_key: true, default_value: Some(DefaultValue::Long(-1)), ..Field::new(105, "k", DataType::Int64) },
+        Field { nullable: true, default_value: Some(DefaultValue::Bytes(b"{}".to_vec())), ..Field::new(106, "j", DataType::Json) },
     ];
     Schema { name: "c".to_owned(), fields, enable_dynamic_field: true, version: 3 }
 }
@@ -251,22 +255,30 @@ fn a_broken_body_is_a_reason_where_the_ids_are_in_the_body() {
 fn a_schema_that_would_be_corrupted_is_refused_with_the_field() {
     type Change = fn(&mut proto::CollectionSchema);
     let parameter = |value: &str| vec![common::KeyValuePair { key: "dim".to_owned(), value: value.to_owned() }];
-    let changes: [(Change, &str); 18] = [
+    let value = |data| Some(proto::ValueField { data: Some(data) });
+    let changes: Vec<(Change, &str)> = vec![
         (|s| s.functions.push(proto::Unsupported {}), "functions"),
         (|s| s.struct_array_fields.push(proto::Unsupported {}), "struct array"),
-        (|s| s.fields[0].is_primary_key = false, "no field is the primary key"),
+        (|s| s.fields[0].is_primary_key = false, "field \"id\" (id 100) is automatic and not the primary key"),
         (|s| s.fields[1].is_primary_key = true, "field \"s\" (id 101) is a second primary key"),
         (|s| s.fields[0].data_type = 10, "field \"id\" (id 100) is a primary key of type Float"),
-        (|s| s.fields[1].data_type = 22, "field \"s\" (id 101) is of data type 22"),
-        (|s| s.fields[1].data_type = 104, "field \"s\" (id 101) is of data type 104"),
-        (|s| s.fields[1].nullable = true, "field \"s\" (id 101) is nullable"),
-        (|s| s.fields[1].default_value = Some(proto::Unsupported {}), "field \"s\" (id 101) has a default value"),
+        (|s| s.fields[0].nullable = true, "field \"id\" (id 100) is the primary key, and has a default value or is nullable"),
+        (|s| s.fields[0].is_partition_key = true, "field \"id\" (id 100) is the partition key and the primary key"),
+        (|s| s.fields[2].is_partition_key = true, "field \"v\" (id 102) is the partition key and FloatVector"),
+        (|s| s.fields[1].data_type = 106, "field \"s\" (id 101) is of data type 106"),
+        (|s| s.fields[1].data_type = 22, "field \"s\" (id 101) has no max_capacity"),
+        (|s| s.fields[4].element_type = 0, "field \"a\" (id 104) is an array without an element type"),
+        (|s| s.fields[4].element_type = 23, "field \"a\" (id 104) is an array of Json"),
+        (|s| s.fields[4].element_type = 21, "field \"a\" (id 104) has no max_length"),
+        (|s| s.fields[4].type_params[0].value = "4097".to_owned(), "field \"a\" (id 104) has max_capacity 4097"),
+        (|s| s.fields[1].default_value = Some(proto::ValueField::default()), "field \"s\" (id 101) has a default value of an unknown type"),
         (|s| s.fields[2].is_function_output = true, "field \"v\" (id 102) is the output of a function"),
         (|s| s.fields[1].state = 2, "field \"s\" (id 101) is being created or dropped"),
         (|s| s.fields[1].type_params.clear(), "field \"s\" (id 101) has no max_length"),
         (|s| s.fields[2].type_params.clear(), "field \"v\" (id 102) has no dim"),
         (|s| s.fields[2].type_params[0].value = "x".to_owned(), "field \"v\" (id 102) has dim \"x\""),
         (|s| s.fields[2].type_params[0].value = "32769".to_owned(), "field \"v\" (id 102) has dim 32769"),
+        (|s| s.fields[2].data_type = 100, "field \"v\" (id 102) has dim 4; that of a binary vector is a multiple of 8"),
         (|s| s.fields[1].field_id = 99, "field \"s\" (id 99) has an id below 100"),
         (|s| s.fields[1].field_id = 100, "has the id of another"),
         (|s| s.fields[1].name = "v".to_owned(), "has the name of another"),
@@ -280,6 +292,17 @@ fn a_schema_that_would_be_corrupted_is_refused_with_the_field() {
     let mut zero = schema().to_proto();
     zero.fields[2].type_params = parameter("0");
     assert_eq!(Schema::from_proto(&zero).unwrap_err(), "field \"v\" (id 102) has dim 0");
+    for (at, data) in
+        [(1, Data::Int(1)), (1, Data::Text("x".repeat(65))), (2, Data::Bytes("x".into())), (3, Data::Bytes(vec![0xff].into()))]
+    {
+        let mut default = schema().to_proto();
+        default.fields[at].default_value = value(data);
+        let reason = Schema::from_proto(&default).unwrap_err();
+        assert!(reason.contains("has a default value that no "), "{reason}");
+    }
+    let mut no_key = schema().to_proto();
+    no_key.fields.remove(0);
+    assert_eq!(Schema::from_proto(&no_key).unwrap_err(), "no field is the primary key");
 }
 
 #[test]

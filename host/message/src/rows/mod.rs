@@ -1,5 +1,6 @@
 //! The rows of inserts and deletes, read from their bodies without a copy until they are appended to columns.
 
+mod column;
 mod delete;
 mod insert;
 mod repeated;
@@ -36,4 +37,9 @@ pub enum RowsError {
         /// What is wrong with the value.
         reason: String,
     },
+}
+
+/// Names a field in an error.
+fn label(name: &str, id: i64) -> String {
+    format!("{name:?} (id {id})")
 }
