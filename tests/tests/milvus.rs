@@ -67,7 +67,6 @@ fn milvus_has_every_row_and_value_that_was_exported() {
     environment.judge(&["make", &text(&cases)]).unwrap();
     let plan: Value = serde_json::from_slice(&fs::read(cases.join("plan.json")).unwrap()).unwrap();
     let node = node(&dir);
-    let mut differences = Vec::new();
     for case in plan.as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         carry_out(&environment, &dir, &cases, case);
@@ -79,13 +78,18 @@ fn milvus_has_every_row_and_value_that_was_exported() {
     }
     drop(node);
     let port = server.port();
-    for case in plan.as_array().unwrap() {
-        let name = case["name"].as_str().unwrap();
-        match environment.judge(&["compare", name, &port, &text(&cases.join(format!("{name}.exported.json")))]) {
-            Ok(said) => tell(&said),
-            Err(said) => differences.push(said),
-        }
-    }
-    assert!(differences.is_empty(), "Milvus has other rows:\n{}", differences.join("\n"));
+    let told: Vec<Result<String, String>> = std::thread::scope(|scope| {
+        let judge = |case: &Value| {
+            let name = case["name"].as_str().unwrap().to_owned();
+            let exported = text(&cases.join(format!("{name}.exported.json")));
+            let (environment, port) = (&environment, &port);
+            scope.spawn(move || environment.judge(&["compare", &name, port, &exported]))
+        };
+        let asked: Vec<_> = plan.as_array().unwrap().iter().map(judge).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    told.iter().flatten().for_each(|said| tell(said));
+    let differences: Vec<String> = told.into_iter().filter_map(Result::err).collect();
+    assert!(differences.is_empty(), "Milvus does not have what was exported:\n{}", differences.join("\n"));
     tell(&format!("{} collections judged by Milvus in {:.0} s", plan.as_array().unwrap().len(), began.elapsed().as_secs_f64()));
 }
