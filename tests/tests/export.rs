@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate::node::{Exported, Node, NodeError, Settings};
-use tidegate_binlog::{Binlog, SegmentKey, read, read_column};
+use tidegate_binlog::{Binlog, InsertLog, SegmentKey, read};
 use tidegate_core::coordinator::CollectionInfo;
-use tidegate_message::columns::{PrimaryKey, Values};
+use tidegate_message::columns::{FieldColumn, PrimaryKey, Values};
 use tidegate_tests::process::{run, run_json};
 use tidegate_tests::rows::{rows, schema};
 
@@ -101,7 +101,7 @@ fn files_pair_up_by_their_names_and_deletes_lie_with_the_segments_whose_rows_the
             "insert_log" => {
                 names.entry((ids[1], ids[2], ids[3])).or_default().push(parts[5]);
                 if ids[3] == 100
-                    && let Values::Int64(keys) = read_column(&log).unwrap()
+                    && let Binlog::Insert(InsertLog { column: FieldColumn { values: Values::Int64(keys), .. }, .. }) = read(&log).unwrap()
                 {
                     rows_found += keys.len();
                 }
