@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 INT64_MAX = 2**63 - 1
-BATCH_ROWS = 50
 
 
 @dataclass
@@ -112,12 +111,28 @@ def document(numbers, depth=0):
     return inner if depth == 0 or numbers.random() < 0.5 else [*inner.values(), numbers.choice(leaves)]
 
 
+def texts(numbers, n):
+    return {"text": text(numbers)}
+
+
 def undeclared(numbers, n):
     return {"text": text(numbers), "$meta": json.dumps({f"k{k}": document(numbers, 1) for k in range(n % 4)})}
 
 
-def texts(numbers, n):
-    return {"text": text(numbers)}
+def arrays(numbers, n):
+    def of(element):
+        return [element() for _ in range(numbers.choice([0, 1, 3, 8]))]
+
+    return {
+        "bools": of(lambda: numbers.random() < 0.5),
+        "i8s": of(lambda: numbers.randint(-128, 127)),
+        "i16s": of(lambda: numbers.randint(-(2**15), 2**15 - 1)),
+        "i32s": of(lambda: numbers.choice([-(2**31), 2**31 - 1, 0])),
+        "i64s": of(lambda: numbers.choice([-INT64_MAX - 1, INT64_MAX, numbers.randint(-9, 9)])),
+        "f32s": of(lambda: numbers.choice([-0.0, math.inf, numbers.uniform(-1, 1)])),
+        "f64s": of(lambda: numbers.choice([-0.0, 5e-324, numbers.gauss(0, 1e100)])),
+        "texts": of(lambda: text(numbers)),
+    }
 
 
 TEXT = {"name": "text", "dtype": "VARCHAR", "params": {"max_length": 512}}
@@ -133,8 +148,23 @@ SCALARS = [
     {"name": "doc", "dtype": "JSON"},
 ]
 
+ARRAYS = [
+    {"name": name, "dtype": "ARRAY", "element_type": element, "params": {"max_capacity": 8}}
+    for name, element in [
+        ("bools", "BOOL"),
+        ("i8s", "INT8"),
+        ("i16s", "INT16"),
+        ("i32s", "INT32"),
+        ("i64s", "INT64"),
+        ("f32s", "FLOAT"),
+        ("f64s", "DOUBLE"),
+    ]
+] + [{"name": "texts", "dtype": "ARRAY", "element_type": "VARCHAR", "params": {"max_capacity": 8, "max_length": 512}}]
+
 CASES = [
     Case("scalars", SCALARS, scalars, key=lambda n: (n - 450) * 20_496_382_304_121_724),
     Case("texts", [TEXT], texts, key=lambda n: f"ключ \"{n}\" 鍵", key_type="VARCHAR", shards=1, partitions=["a", "b", "c"]),
-    Case("undeclared", [TEXT], undeclared, partitions=["even", "odd"], dynamic=True),
+    Case("undeclared", [TEXT], undeclared, key=None, partitions=["even", "odd"], dynamic=True),
+    Case("arrays", ARRAYS, arrays, key=lambda n: -n),
+    Case("bits", [TEXT], texts, key=None, key_type="VARCHAR", vector=("BINARY_VECTOR", 64), partitions=["even", "odd"]),
 ]
