@@ -7,14 +7,15 @@ import json
 import math
 import random
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 INT64_MAX = 2**63 - 1
 
 
 @dataclass
 class Case:
-    """One collection. `key` gives the primary key of a row's number, or is None where Tidegate gives keys."""
+    """One collection. `key` gives the primary key of a row's number, or is None where Tidegate gives keys. With a `partition_key`, rows go
+    where its hash says, in Tidegate as in Milvus, and nobody names the partitions."""
 
     name: str
     fields: list
@@ -23,7 +24,8 @@ class Case:
     key_type: str = "INT64"
     vector: tuple = ("FLOAT_VECTOR", 8)
     shards: int = 2
-    partitions: list = field(default_factory=lambda: ["_default"])
+    partitions: Union[list, int] = field(default_factory=lambda: ["_default"])  # their number, with a partition key
+    partition_key: Optional[str] = None
     dynamic: bool = False
 
     def schema(self):
@@ -45,23 +47,26 @@ class Case:
 
     def steps(self):
         """What happens: ("ingest", partition, [(n, version), …]), ("delete", [n, …]) and ("flush",)."""
-        yield from self.ingest(range(600), 1)
-        yield "delete", [n for n in range(600) if n % 7 == 0]
+        yield from self.ingest(range(200), 1)
+        yield "delete", list(range(0, 200, 7))
         # Re-inserted between a delete and the flush; some of them deleted once more.
-        yield from self.ingest(range(0, 600, 21), 2)
-        yield "delete", list(range(0, 600, 105))
+        yield from self.ingest(range(0, 200, 21), 2)
+        yield "delete", [0, 105]
         yield ("flush",)
-        yield from self.ingest(range(600, 900), 1)
-        yield "delete", [n for n in range(800) if n % 11 == 0]
+        yield from self.ingest(range(200, 300), 1)
+        yield "delete", list(range(0, 260, 11))
         yield ("flush",)
         # Deleted in one flush, re-inserted in the next.
-        yield from self.ingest(range(0, 800, 22), 3)
+        yield from self.ingest(range(0, 260, 22), 3)
         yield ("flush",)
-        yield "delete", list(range(850, 860))
+        yield "delete", list(range(280, 290))
         yield ("flush",)
 
     def ingest(self, numbers, version):
-        """Batches that take turns on the partitions; a later version of a row goes into another partition."""
+        """A batch for each partition that is named; a later version of a row goes into another partition."""
+        if self.partition_key:
+            yield "ingest", None, [(n, version) for n in numbers]
+            return
         of_partition = {name: [] for name in self.partitions}
         for n in numbers:
             of_partition[self.partition(n, version)].append((n, version))
@@ -73,7 +78,7 @@ class Case:
         return self.partitions[(n + version) % len(self.partitions)]
 
     def expected(self):
-        """The rows that must be there in the end, by number, as (version, partition), and the rows that were deleted."""
+        """The rows that must be there in the end, by number, as (version, partition or None), and the rows that were deleted."""
         alive, dead = {}, {}
         for step in self.steps():
             if step[0] == "ingest":
@@ -115,6 +120,15 @@ def texts(numbers, n):
     return {"text": text(numbers)}
 
 
+def shops(numbers, n):
+    # Hashed are the first 100 bytes, which may end inside a character.
+    return {"shop": f"{n % 25} " + "鍵" * (50 if n % 2 else 1)}
+
+
+def regions(numbers, n):
+    return {"region": (n % 30 - 15) * 123_456_789_123}
+
+
 def undeclared(numbers, n):
     return {"text": text(numbers), "$meta": json.dumps({f"k{k}": document(numbers, 1) for k in range(n % 4)})}
 
@@ -148,6 +162,8 @@ SCALARS = [
     {"name": "doc", "dtype": "JSON"},
 ]
 
+SHOP = {"name": "shop", "dtype": "VARCHAR", "is_partition_key": True, "params": {"max_length": 512}}
+REGION = {"name": "region", "dtype": "INT64", "is_partition_key": True}
 ARRAYS = [
     {"name": name, "dtype": "ARRAY", "element_type": element, "params": {"max_capacity": 8}}
     for name, element in [
@@ -162,9 +178,11 @@ ARRAYS = [
 ] + [{"name": "texts", "dtype": "ARRAY", "element_type": "VARCHAR", "params": {"max_capacity": 8, "max_length": 512}}]
 
 CASES = [
-    Case("scalars", SCALARS, scalars, key=lambda n: (n - 450) * 20_496_382_304_121_724),
-    Case("texts", [TEXT], texts, key=lambda n: f"ключ \"{n}\" 鍵", key_type="VARCHAR", shards=1, partitions=["a", "b", "c"]),
-    Case("undeclared", [TEXT], undeclared, key=None, partitions=["even", "odd"], dynamic=True),
+    Case("scalars", SCALARS, scalars, key=lambda n: (n - 150) * 61_489_146_912_365_171),
+    Case("texts", [TEXT], texts, key=lambda n: f"ключ \"{n}\" 鍵", key_type="VARCHAR", shards=1, partitions=["a", "b"]),
+    Case("undeclared", [TEXT], undeclared, key=None, dynamic=True),
     Case("arrays", ARRAYS, arrays, key=lambda n: -n),
-    Case("bits", [TEXT], texts, key=None, key_type="VARCHAR", vector=("BINARY_VECTOR", 64), partitions=["even", "odd"]),
+    Case("shops", [SHOP], shops, partitions=3, partition_key="shop"),
+    Case("regions", [REGION], regions, partitions=2, partition_key="region"),
+    Case("bits", [TEXT], texts, key=None, key_type="VARCHAR", vector=("BINARY_VECTOR", 64)),
 ]

@@ -2,7 +2,8 @@
 
   judge.py make FOLDER                             writes schema.json, rows and keys of each collection, and FOLDER/plan.json
   judge.py keys CASE ROWS NUMBERS OUT              finds the keys that Tidegate gave to rows, by their numbers
-  judge.py compare CASE PORT EXPORTED              imports an export, compares each value of each row, and searches
+  judge.py compare CASE PORT EXPORTED ROWS         imports an export, compares each value of each row, and searches; the keys that Tidegate
+                                                   gave are those of ROWS
 
 The exit code is 1, with a line for each of the first differences, when the server has other rows. A server that does not answer in time
 ends it too: every call has a bound.
@@ -105,8 +106,10 @@ class Judge:
         schema = case.schema()
         fields = [self.field(field) for field in schema["fields"]]
         schema = CollectionSchema(fields, enable_dynamic_field=case.dynamic)
-        self.collection = Collection(case.name, schema, num_shards=case.shards, consistency_level="Strong", timeout=CALL_MAX_S)
-        for name in case.partitions:
+        options = {"num_partitions": case.partitions} if case.partition_key else {}
+        options.update(num_shards=case.shards, consistency_level="Strong", timeout=CALL_MAX_S)
+        self.collection = Collection(case.name, schema, **options)
+        for name in [] if case.partition_key else case.partitions:
             if not self.collection.has_partition(name, timeout=CALL_MAX_S):
                 self.collection.create_partition(name, timeout=CALL_MAX_S)
 
@@ -114,6 +117,8 @@ class Judge:
         options = dict(field.get("params", {}))
         if field.get("is_primary"):
             options.update(is_primary=True, auto_id=field["auto_id"])
+        if field.get("is_partition_key"):
+            options["is_partition_key"] = True
         if "element_type" in field:
             options["element_type"] = DataType[field["element_type"]]
         return FieldSchema(field["name"], DataType[field["dtype"]], **options)
@@ -151,28 +156,40 @@ class Judge:
         self.collection.create_index("v", index, timeout=CALL_MAX_S)
         self.collection.load(timeout=LOAD_MAX_S)
 
-    def compare(self, exported):
+    def parts(self, alive):
+        """Queries that together find every row once, and the partition that their rows are expected in."""
+        key = self.case.partition_key
+        if key is None:
+            return [("n >= 0", [name], name) for name in self.case.partitions]
+        # The server looks only into the partition that it hashes the value to.
+        values = {self.case.row(n, version)[key] for n, (version, _) in alive.items()}
+        return [(f"{key} == {json.dumps(value, ensure_ascii=False)}", None, None) for value in sorted(values)]
+
+    def compare(self, exported, given):
         alive, dead = self.case.expected()
         fields = fields_of(self.case)
         names = [field["name"] for field in fields]
         differences, seen, keys_seen, values = [], set(), set(), 0
-        for partition in self.case.partitions:
-            # The partition with the wider query, so that a row in a wrong one is met.
-            rows = self.collection.query("n >= 0", names, [partition], timeout=CALL_MAX_S, limit=ROWS_MAX)
+        for expression, partitions, partition in self.parts(alive):
+            # Nothing changes any more: there is no newer state to wait for.
+            how = {"timeout": CALL_MAX_S, "limit": ROWS_MAX, "consistency_level": "Eventually"}
+            rows = self.collection.query(expression, names, partitions, **how)
             for row in map(self.folded, rows):
                 n = row["n"]
                 if n not in alive or n in seen or alive[n][1] != partition:
-                    differences.append(f"row {n} is in partition {partition}; expected {alive.get(n, 'nowhere')}, twice: {n in seen}")
+                    differences.append(f"row {n} is found by {expression}, {partition}; expected {alive.get(n)}, twice: {n in seen}")
                     continue
                 seen.add(n)
                 keys_seen.add(row["id"])
                 wanted = self.case.row(n, alive[n][0])
+                wanted.setdefault("id", given.get(n))
+                if self.case.dynamic:
+                    wanted.setdefault("$meta", "{}")
                 for field in fields:
                     name = field["name"]
-                    if name in wanted:
-                        values += 1
-                        if bits(field, row[name]) != bits(field, wanted[name]):
-                            differences.append(f"row {n}, field {name}: {row[name]!r}; expected {wanted[name]!r}")
+                    values += 1
+                    if bits(field, row[name]) != bits(field, wanted[name]):
+                        differences.append(f"row {n}, field {name}: {row[name]!r}; expected {wanted[name]!r}")
         differences += [f"row {n} is missing" for n in alive if n not in seen]
         if len(keys_seen) != len(seen):
             differences.append(f"{len(seen)} rows have {len(keys_seen)} keys")
@@ -188,7 +205,7 @@ class Judge:
         kinds = [f["dtype"] + (f" of {f['element_type']}" if f["dtype"] == "ARRAY" else "") for f in fields]
         described = ", ".join(f"{name} {kind}" for name, kind in zip(names, kinds))
         print(
-            f"{self.case.name}: Milvus has the {count} rows of {exported['segments']} segments in {len(self.case.partitions)} partitions, "
+            f"{self.case.name}: Milvus has the {count} rows of {exported['segments']} segments in {len(exported['partitions'])} partitions, "
             f"{exported['deleted']} deleted; {values} values of {len(fields)} fields are equal ({described}); {found} searches"
         )
 
@@ -246,12 +263,13 @@ def main():
     elif verb == "keys":
         keys(case_named(rest[0]), *rest[1:])
     else:
-        name, port, exported = rest
+        name, port, exported, rows = rest
         exported = json.load(open(exported, encoding="utf-8"))
+        given = pyarrow.parquet.read_table(rows, columns=["n", "id"]).to_pydict()
         judge = Judge(case_named(name), port)
         judge.bring_in(exported)
         judge.load()
-        judge.compare(exported)
+        judge.compare(exported, dict(zip(given["n"], given["id"])))
 
 
 main()
