@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate::node::{Exported, Node, NodeError, Settings};
 use tidegate_binlog::{Binlog, InsertLog, SegmentKey, read};
+use tidegate_core::calls::storage_version;
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_message::columns::{FieldColumn, PrimaryKey, Values};
 use tidegate_tests::process::{run, run_json};
@@ -160,6 +161,42 @@ fn a_folder_with_something_in_it_is_refused_and_left_alone() {
     for call in ["milvus.Import(", "/v2/vectordb/jobs/import/create", "\"backup\":\"true\"", &path("again")] {
         assert!(words.contains(call), "{call} is not in {words}");
     }
+}
+
+#[test]
+fn packed_segments_are_exported_for_the_milvus_that_reads_them_and_layouts_are_not_mixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node_dir = dir.path().join("n");
+    let packed =
+        Settings { storage_version: storage_version::PACKED, insert_buffer_bytes: 2_048, message_bytes: 1_024, ..Settings::default() };
+    let node = Node::open(&node_dir, packed, true).unwrap();
+    let schema = schema("things");
+    let collection = node.create_collection(&schema, 1, &[]).unwrap();
+    node.insert(&collection, None, &rows(&schema, 0..100)).unwrap();
+    node.delete(&collection, &keys([3, 4])).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let exported = export(&node, &collection, &dir.path().join("out")).unwrap();
+    assert_eq!((exported.storage_version, exported.partitions[0].rows, exported.partitions[0].deleted), (2, 100, 2));
+    assert_eq!(exported.not_for_2_3, ["it does not read packed segments"]);
+    let found = files(&dir.path().join("out"));
+    let groups: BTreeSet<_> = found.iter().filter(|f| f.starts_with("insert_log")).map(|f| f.iter().nth(4).unwrap()).collect();
+    assert_eq!(groups.into_iter().collect::<Vec<_>>(), ["0", "1", "102"]);
+    let counts: BTreeSet<_> = ["0", "1", "102"].map(|group| found.iter().filter(|f| f.iter().nth(4).unwrap() == group).count()).into();
+    assert!(counts.len() == 1 && counts.iter().all(|&files| files > 1), "{found:?}");
+    assert_eq!(found.iter().filter(|f| f.starts_with("delta_log")).count(), 1);
+    node.shutdown();
+    let at = ["--dir", node_dir.to_str().unwrap(), "--collection", "things", "--json"];
+    let done = run_json(&[&["export", "--out", dir.path().join("again").to_str().unwrap()], &at[..]].concat());
+    let part = &done["partitions"][0];
+    assert_eq!((&part["import_2_3"], &part["import_2_6"]["options"]["storage_version"]), (&serde_json::Value::Null, &"2".into()), "{done}");
+
+    let node = small_batches(&node_dir);
+    node.insert(&collection, None, &rows(&schema, 100..200)).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let error = export(&node, &collection, &dir.path().join("mixed")).unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(NodeError::Invalid(_))), "{error}");
+    assert!(error.to_string().contains("1 segments have one file a field and 1 are packed"), "{error}");
+    assert!(!dir.path().join("mixed").exists());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use tidegate_binlog::{SegmentKey, read_column, read_deletes, write_delta_log, write_insert_log};
+use tidegate_binlog::{DeltaForm, SegmentKey, read_column, read_deletes, write_delta_log, write_insert_log};
 use tidegate_message::columns::{Columns, DataType, Deletes, FieldColumn, PrimaryKey, Values};
 use tidegate_message::rows::{DeleteBody, InsertBody};
 use tidegate_message::schema::Schema;
@@ -129,6 +129,6 @@ fn recorded_deletes_and_those_of_a_real_delta_log_go_through_our_writer_unchange
     let theirs = read_deletes(include_bytes!("../../host/binlog/tests/fixtures/delta_log")).unwrap();
     assert_eq!(theirs.keys.len(), 29);
     for deletes in [recorded, theirs] {
-        assert_eq!(read_deletes(&write_delta_log(&KEY, &deletes).unwrap()).unwrap(), deletes);
+        assert_eq!(read_deletes(&write_delta_log(&KEY, &deletes, DeltaForm::Json).unwrap()).unwrap(), deletes);
     }
 }

@@ -51,6 +51,11 @@ impl LatestDeletes {
 }
 
 impl OfSegment<'_> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     /// Finds the rows that are removed, ascending. Without a column of ticks or of keys there are none.
     pub fn removed_from(&self, columns: &Columns, primary: i64) -> Vec<Removed> {
         let values = |id: i64| columns.fields.iter().find(|f| f.field_id == id).map(|f| &f.values);

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_binlog::{SegmentKey, write_delta_log};
-use tidegate_core::calls::{Binlog, Level, SegmentInfo, SegmentState};
+use tidegate_binlog::{DeltaForm, SegmentKey, write_delta_log};
+use tidegate_core::calls::{Binlog, Level, SegmentFiles, SegmentInfo, SegmentState, storage_version};
 use tidegate_core::coordinator::{ChannelCheckpoint, CollectionInfo, Partition};
 use tidegate_message::columns::{DataType, Deletes, ROW_ID_FIELD, TIMESTAMP_FIELD};
 use tidegate_message::schema::Schema;
@@ -26,8 +26,6 @@ use super::{Node, NodeError};
 use crate::storage::{StorageError, keys, read_segment};
 use crate::wal::{Log, LogItem, ReadFrom};
 
-/// Storage version of segments with one file a field.
-const FILE_A_FIELD: i64 = 0;
 /// The largest log id whose name has 18 digits, as those of Milvus have.
 const WIDEST_LOG_ID: i64 = 999_999_999_999_999_999;
 /// What an import of Milvus 2.3 reads.
@@ -49,7 +47,7 @@ const TYPES_OF_2_3: [DataType; 12] = [
 /// What an export wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
-    /// 0 = one file a field, 2 = packed.
+    /// See [`storage_version`].
     pub storage_version: i64,
     /// The partitions with rows, in the order of the collection.
     pub partitions: Vec<ExportedPartition>,
@@ -99,20 +97,22 @@ impl Node {
         each: &mut dyn FnMut(u64, u64) -> anyhow::Result<()>,
     ) -> anyhow::Result<Exported> {
         let Flushed { level_zero, segments } = self.flushed(collection)?;
-        let storage_version = one_layout(collection, &segments)?;
+        let version = one_layout(collection, &segments)?;
         let folder = NewFolder::begin(out)?;
         let deletes = LatestDeletes::read(&self.chunks, &level_zero)?;
         // The newest of the logs that the merged one stands for.
         let delta_id = level_zero.iter().flat_map(|s| &s.files.delta).flat_map(|f| &f.binlogs).map(|b| b.log_id).max().unwrap_or(0);
-        let not_for_2_3 = unknown_to_2_3(&collection.schema, storage_version);
-        let mut exported = Exported { storage_version, partitions: Vec::new(), not_for_2_3, files: 0, bytes: 0 };
+        let not_for_2_3 = unknown_to_2_3(&collection.schema, version);
+        let mut exported = Exported { storage_version: version, partitions: Vec::new(), not_for_2_3, files: 0, bytes: 0 };
         let (mut done, of) = (0, segments.len() as u64);
         for partition in &collection.partitions {
             let under = |root: &str| out.join(format!("{root}/{}/{}", collection.id, partition.id));
             let insert = under("insert_log");
             let mut part = ExportedPartition { partition: partition.clone(), insert, delta: None, segments: 0, rows: 0, deleted: 0 };
             for segment in segments.iter().filter(|s| s.partition == partition.id) {
-                for file in insert_logs(collection, segment)? {
+                let absent = absent_fields(&collection.schema, segment)?;
+                exported.not_for_2_3.extend(absent.iter().map(|name| format!("segment {} is older than field {name:?}", segment.segment)));
+                for file in insert_logs(segment)? {
                     folder.add(&self.chunks, &file.path, &padded(&file.path))?;
                     exported.files += 1;
                     exported.bytes += file.log_size.unsigned_abs();
@@ -121,7 +121,7 @@ impl Node {
                 if deleted > 0 {
                     let key = SegmentKey { collection: collection.id, partition: partition.id, segment: segment.segment };
                     let name = padded(&keys::delta_log(&key, delta_id));
-                    let log = write_delta_log(&key, &removing).map_err(|e| inconsistent(&name, e))?;
+                    let log = write_delta_log(&key, &removing, DeltaForm::Json).map_err(|e| inconsistent(&name, e))?;
                     folder.write(&name, &log)?;
                     exported.files += 1;
                     exported.bytes += log.len() as u64;
@@ -184,8 +184,11 @@ impl Node {
         let Some(primary) = collection.schema.primary() else { return Ok((Deletes::default(), 0)) };
         let keys_only = Schema { fields: vec![primary.clone()], ..collection.schema.clone() };
         let of_segment = all.of(segment);
+        if of_segment.is_empty() {
+            return Ok((Deletes::default(), 0));
+        }
         let (mut removing, mut rows) = (BTreeSet::new(), 0);
-        for files in syncs(&segment.files) {
+        for files in syncs(&files_of(&[ROW_ID_FIELD, TIMESTAMP_FIELD, primary.id], &segment.files)) {
             let columns = read_segment(&self.chunks, &files, &keys_only)?;
             for removed in of_segment.removed_from(&columns, primary.id) {
                 removing.insert((removed.tick, removed.key));
@@ -207,21 +210,39 @@ fn one_layout(collection: &CollectionInfo, segments: &[SegmentInfo]) -> Result<i
         Some(_) => refuse(format!(
             "{} segments have one file a field and {} are packed, and an import takes one layout; `tidegate scan` and `tidegate ingest` into \
              a new collection with one storage version make one of them",
-            of_version(FILE_A_FIELD),
-            segments.len() - of_version(FILE_A_FIELD)
+            of_version(storage_version::FIELDS),
+            segments.len() - of_version(storage_version::FIELDS)
         )),
     }
 }
 
-/// The insert logs of a segment, each field's ascending by log id. They pair up: an import pairs them by their place.
-fn insert_logs<'a>(collection: &CollectionInfo, segment: &'a SegmentInfo) -> Result<Vec<&'a Binlog>, StorageError> {
-    let inconsistent = |problem: String| inconsistent(&format!("segment {}", segment.segment), problem);
-    if segment.storage_version == FILE_A_FIELD {
-        let wanted = [ROW_ID_FIELD, TIMESTAMP_FIELD].into_iter().chain(collection.schema.fields.iter().map(|f| f.id));
-        if let Some(missing) = wanted.into_iter().find(|id| segment.files.insert.iter().all(|f| f.field != *id)) {
-            return Err(inconsistent(format!("it has no files of field {missing}, and an import needs those of every field")));
-        }
+/// The fields that a segment with one file a field has no files of: it is older than they are.
+fn absent_fields<'a>(schema: &'a Schema, segment: &SegmentInfo) -> Result<Vec<&'a str>, StorageError> {
+    if segment.storage_version != storage_version::FIELDS {
+        return Ok(Vec::new());
     }
+    let is_there = |id: i64| segment.files.insert.iter().any(|f| f.field == id);
+    let missing = |id: i64| Err(inconsistent(&format!("segment {}", segment.segment), format!("it has no files of field {id}")));
+    if let Some(id) = [ROW_ID_FIELD, TIMESTAMP_FIELD].into_iter().find(|id| !is_there(*id)) {
+        return missing(id);
+    }
+    let absent: Vec<_> = schema.fields.iter().filter(|f| !is_there(f.id)).collect();
+    match absent.iter().find(|f| !f.may_be_absent()) {
+        Some(field) => missing(field.id),
+        None => Ok(absent.into_iter().map(|f| f.name.as_str()).collect()),
+    }
+}
+
+/// The files that have these fields: their own, and those of their column groups.
+fn files_of(fields: &[i64], files: &SegmentFiles) -> SegmentFiles {
+    let mut found = SegmentFiles { insert: files.insert.clone(), ..SegmentFiles::default() };
+    found.insert.retain(|list| fields.iter().any(|id| *id == list.field || list.child_fields.contains(id)));
+    found
+}
+
+/// The insert logs of a segment, each field's ascending by log id. They pair up: an import pairs them by their place.
+fn insert_logs(segment: &SegmentInfo) -> Result<Vec<&Binlog>, StorageError> {
+    let inconsistent = |problem: String| inconsistent(&format!("segment {}", segment.segment), problem);
     let mut logs = Vec::new();
     let mut rows_of_first: Option<Vec<i64>> = None;
     for field in &segment.files.insert {
@@ -240,8 +261,8 @@ fn insert_logs<'a>(collection: &CollectionInfo, segment: &'a SegmentInfo) -> Res
 }
 
 /// Why Milvus 2.3 cannot import the collection.
-fn unknown_to_2_3(schema: &Schema, storage_version: i64) -> Vec<String> {
-    let packed = (storage_version != FILE_A_FIELD).then(|| "it does not read packed segments".to_owned());
+fn unknown_to_2_3(schema: &Schema, version: i64) -> Vec<String> {
+    let packed = (version != storage_version::FIELDS).then(|| "it does not read packed segments".to_owned());
     let of_field = schema.fields.iter().filter_map(|f| match f.data_type {
         data_type if !TYPES_OF_2_3.contains(&data_type) => Some(format!("field {:?} is of a type that it does not import", f.name)),
         _ if f.nullable => Some(format!("field {:?} is nullable", f.name)),
