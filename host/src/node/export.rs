@@ -248,9 +248,10 @@ fn insert_logs(segment: &SegmentInfo) -> Result<Vec<&Binlog>, StorageError> {
     for field in &segment.files.insert {
         let mut of_field: Vec<&Binlog> = field.binlogs.iter().collect();
         of_field.sort_by_key(|b| b.log_id);
-        let rows = of_field.iter().map(|b| b.entries).collect();
-        if *rows_of_first.get_or_insert_with(|| Vec::clone(&rows)) != rows {
-            return Err(inconsistent(format!("the files of field {} have {rows:?} rows, those of others {rows_of_first:?}", field.field)));
+        let rows: Vec<i64> = of_field.iter().map(|b| b.entries).collect();
+        let first = rows_of_first.get_or_insert_with(|| rows.clone());
+        if *first != rows {
+            return Err(inconsistent(format!("the files of field {} have {rows:?} rows, those of others {first:?}", field.field)));
         }
         if let Some(wide) = of_field.last().filter(|b| b.log_id > WIDEST_LOG_ID) {
             return Err(inconsistent(format!("log id {} has more than 18 digits, and names would not sort", wide.log_id)));
@@ -281,4 +282,61 @@ fn padded(key: &str) -> String {
 
 fn inconsistent(what: &str, problem: impl ToString) -> StorageError {
     StorageError::Permanent { key: what.to_owned(), reason: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::calls::FieldBinlogs;
+    use tidegate_message::schema::Field;
+
+    use super::*;
+
+    /// A segment with one file a field, whose file of field `f` has `rows(f)` rows.
+    fn segment(fields: &[i64], rows: impl Fn(i64) -> i64) -> SegmentInfo {
+        let file = |field: i64| {
+            let path = format!("insert_log/1/2/3/{field}/4");
+            Binlog { path, log_id: 4, entries: rows(field), tick_from: 1, tick_to: 1, log_size: 1, memory_size: 1 }
+        };
+        let list = |&field: &i64| FieldBinlogs { field, child_fields: vec![], binlogs: vec![file(field)] };
+        SegmentInfo {
+            segment: 3,
+            collection: 1,
+            partition: 2,
+            vchannel: "v".into(),
+            state: SegmentState::Flushed,
+            level: Level::L1,
+            storage_version: storage_version::FIELDS,
+            rows: 5,
+            files: SegmentFiles { insert: fields.iter().map(list).collect(), ..SegmentFiles::default() },
+            start: None,
+            dml: None,
+            created_by_streaming: true,
+        }
+    }
+
+    #[test]
+    fn only_fields_that_a_row_may_lack_may_be_younger_than_a_segment() {
+        let fields = vec![
+            Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) },
+            Field { nullable: true, ..Field::new(101, "young", DataType::Bool) },
+        ];
+        let schema = Schema { name: "c".into(), fields, enable_dynamic_field: false, version: 0 };
+        let absent = |of: &[i64]| absent_fields(&schema, &segment(of, |_| 5)).map_err(|e| e.to_string());
+        assert_eq!(absent(&[0, 1, 100, 101]), Ok(vec![]));
+        assert_eq!(absent(&[0, 1, 100]), Ok(vec!["young"]));
+        for (of, missing) in [(&[0, 1, 101][..], "field 100"), (&[0, 100, 101], "field 1")] {
+            assert!(absent(of).unwrap_err().ends_with(&format!("it has no files of {missing}")), "{:?}", absent(of));
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_pair_up_and_names_that_do_not_sort_are_refused() {
+        assert_eq!(insert_logs(&segment(&[0, 1, 100], |_| 5)).unwrap().len(), 3);
+        let error = insert_logs(&segment(&[0, 1, 100], |field| if field == 100 { 4 } else { 5 })).unwrap_err().to_string();
+        assert!(error.contains("field 100 have [4] rows, those of others [5]"), "{error}");
+        let mut wide = segment(&[0], |_| 5);
+        wide.files.insert[0].binlogs[0].log_id = WIDEST_LOG_ID + 1;
+        assert!(insert_logs(&wide).unwrap_err().to_string().contains("more than 18 digits"));
+        assert_eq!(padded("insert_log/1/2/3/0/1042"), "insert_log/1/2/3/0/000000000000001042");
+    }
 }
