@@ -2,5 +2,6 @@
 
 pub mod every_type;
 pub mod harness;
+pub mod milvus;
 pub mod process;
 pub mod rows;

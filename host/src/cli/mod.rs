@@ -17,6 +17,7 @@ mod binlog;
 mod collection;
 mod delete;
 mod demo;
+mod export;
 mod failure;
 mod flush;
 mod ingest;
@@ -94,6 +95,8 @@ enum Command {
     Flush(AtNode<flush::Flush>),
     /// Read the segment files of a collection back into a Parquet file, deletes applied.
     Scan(AtNode<scan::Scan>),
+    /// Write the segment files of a flushed collection in the layout that a Milvus import takes, and print the calls to make.
+    Export(AtNode<export::Export>),
     /// Show the pchannels, their channels, checkpoints and ledgers.
     Status(AtNode<status::ShowStatus>),
     /// List segments with their files.
@@ -155,6 +158,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Delete(at) => at.run(Request::Delete),
         Command::Flush(at) => at.run(Request::Flush),
         Command::Scan(at) => at.run(Request::Scan),
+        Command::Export(at) => at.run(Request::Export),
         Command::Status(at) => at.run(Request::Status),
         Command::Segments(at) => at.run(Request::Segments),
         Command::Explain(at) => at.run(Request::Explain),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{collection, delete, flush, ingest, scan, segments, status};
+use super::{collection, delete, export, flush, ingest, scan, segments, status};
 use crate::node::Node;
 
 /// One request; it crosses the socket as one line of JSON.
@@ -17,6 +17,7 @@ pub(crate) enum Request {
     Delete(delete::Delete),
     Flush(flush::Flush),
     Scan(scan::Scan),
+    Export(export::Export),
     Status(status::ShowStatus),
     Segments(segments::Segments),
     Explain(status::Explain),
@@ -52,6 +53,7 @@ impl Request {
             Request::Ingest(r) => absolute(&mut r.file),
             Request::Delete(r) => absolute(&mut r.file),
             Request::Scan(r) => absolute(&mut r.out),
+            Request::Export(r) => absolute(&mut r.out),
             _ => Ok(()),
         }
     }
@@ -74,6 +76,7 @@ impl Request {
             Request::Delete(r) => r.run(node),
             Request::Flush(r) => r.run(node, sink),
             Request::Scan(r) => r.run(node, sink),
+            Request::Export(r) => r.run(node, sink),
             Request::Status(_) => status::status(node),
             Request::Segments(r) => r.run(node),
             Request::Explain(r) => r.run(node),
@@ -96,6 +99,7 @@ impl Request {
             Request::Delete(_) => format!("deleted {} keys from {}; the deletes are durable in the log", text("keys"), text("collection")),
             Request::Flush(_) => format!("flushed {}: {} segments with {} rows", text("collection"), text("segments"), text("rows")),
             Request::Scan(_) => format!("read {} rows back into {}", text("rows"), text("out")),
+            Request::Export(_) => export::render(done),
             Request::Status(_) => status::render(done),
             Request::Segments(_) => segments::render(done),
             Request::Explain(_) => format!("{}\n  host:      {}\n  component: {}", text("vchannel"), text("pin"), text("component")),

@@ -9,8 +9,11 @@
 //! ```
 
 mod dead_letters;
+mod deletes;
 mod directory;
 mod driver;
+mod export;
+mod folder;
 mod place;
 mod read;
 mod scan;
@@ -28,6 +31,7 @@ use tidegate_core::calls::{CallError, SegmentInfo};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Status;
 
+pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
 pub use self::settings::Settings;
 pub use self::write::FlushProgress;
@@ -90,6 +94,16 @@ pub enum NodeError {
     /// The request makes no sense as it is.
     #[error("{0}")]
     Invalid(String),
+    /// Rows or deletes that no flushed segment has.
+    #[error("collection {collection:?} is not flushed: {what}; run `tidegate flush --dir {} --collection {collection}` first", dir.display())]
+    Unflushed {
+        /// The collection.
+        collection: String,
+        /// What is not flushed.
+        what: String,
+        /// The node's directory.
+        dir: PathBuf,
+    },
     /// A channel cannot go on by itself.
     #[error("channel {channel} cannot go on: {why}")]
     Stuck {

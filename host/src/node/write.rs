@@ -14,6 +14,7 @@ use tidegate_message::columns::{Columns, PrimaryKey};
 use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
+use super::deletes::EVERY_PARTITION;
 use super::place::{Partitions, partition_names, with_keys};
 use super::shard::{places, shard_of};
 use super::{Node, NodeError, Settings};
@@ -27,8 +28,6 @@ const DELETE_KEYS_MAX: usize = 20_000;
 const ASSIGNMENT: &str = "segment/";
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(20);
-/// Partition of deletes that concern every partition.
-const EVERY_PARTITION: i64 = -1;
 
 /// How far a flush is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,7 +318,7 @@ impl Node {
         Ok(())
     }
 
-    fn log_of(&self, vchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
+    pub(super) fn log_of(&self, vchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
         let pchannel = vchannel.rsplit_once('_').map_or(vchannel, |(pchannel, _)| pchannel);
         self.logs.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))
     }

@@ -76,6 +76,18 @@ impl ChunkStore {
         }
     }
 
+    /// Gives an object a second name, a path outside of the store: a hard link, or a copy where the file system cannot link. Objects never
+    /// change, so neither does what the path names.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
+    pub fn link(&self, key: &str, to: &Path) -> Result<(), StorageError> {
+        let object = self.objects.path_to_filesystem(&parse(key)?).map_err(|error| classify(key, error))?;
+        let copy = |_| fs::copy(&object, to).and_then(|_| File::open(to)?.sync_all());
+        fs::hard_link(&object, to).or_else(copy).map_err(|error| StorageError::permanent(key, format!("{}: {error}", to.display())))
+    }
+
     /// Lists keys and sizes in bytes of all objects below a folder, ascending by key; empty for everything.
     ///
     /// # Errors
