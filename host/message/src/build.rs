@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use crate::columns::{FieldColumn, PrimaryKey};
 use crate::header::CreateSegment;
-use crate::id::MessageId;
+use crate::id::{MessageId, WalName};
 use crate::kind::MessageType;
 use crate::message::TxnContext;
 use crate::properties::{self, Properties, encode_base36, encode_base36_unsigned, encode_base64};
@@ -193,6 +193,12 @@ pub fn manual_flush(vchannel: &str, collection: i64, flush_tick: u64, segments: 
 /// Seals every segment of the pchannel; `channel` is the pchannel, or the control channel where that is hosted.
 pub fn flush_all(channel: &str) -> Outgoing {
     Outgoing::v2(MessageType::FLUSH_ALL, channel, &(), &()).with(properties::PCHANNEL_LEVEL, String::new())
+}
+
+/// Ends the log: the pchannel goes on in another kind of log. `channel` as in [`flush_all`].
+pub fn alter_wal(channel: &str, target: WalName) -> Outgoing {
+    let header = messages::AlterWalMessageHeader { target_wal_name: target as i32 };
+    Outgoing::v2(MessageType::ALTER_WAL, channel, &header, &()).with(properties::PCHANNEL_LEVEL, String::new())
 }
 
 /// Removes a collection's rows; `segments` are those to seal.

@@ -110,6 +110,14 @@ pub enum MessageError {
     /// A broadcast message that was not split into one copy a vchannel.
     #[error("a broadcast message has no vchannel: it was appended without being split")]
     NotSplit,
+    /// A message about one shard that is on no shard's vchannel: it would be passed over by all of them.
+    #[error("a {kind} message is about one shard, and {place}")]
+    Misplaced {
+        /// The message's type.
+        kind: MessageType,
+        /// Where it is instead.
+        place: &'static str,
+    },
     /// A message that is not persisted and no time tick.
     #[error("a {0} message says that it is not persisted, which only a time tick may")]
     NotPersisted(MessageType),
@@ -210,6 +218,9 @@ impl Envelope {
             None if get(properties::BROADCAST).is_some() => return Err(MessageError::NotSplit),
             None => String::new(),
         };
+        if let Some(place) = misplaced(kind, &vchannel, get(properties::PCHANNEL_LEVEL).is_some()) {
+            return Err(MessageError::Misplaced { kind, place });
+        }
         let last_confirmed = match get(properties::LAST_CONFIRMED) {
             _ if get(properties::LAST_CONFIRMED_SELF).is_some() => record.id.clone(),
             Some(text) => MessageId::unmarshal(record.id.wal(), text)?,
@@ -226,6 +237,29 @@ impl Envelope {
             term: optional(record, properties::TERM, |text| i64::from_str_radix(text, 36))?,
             header: Header::read(kind, record)?,
         })
+    }
+}
+
+/// Where a message is that should be on a shard's vchannel. Changes of a collection are also on the control channel, which orders them.
+fn misplaced(kind: MessageType, vchannel: &str, pchannel_level: bool) -> Option<&'static str> {
+    let rows = matches!(kind, MessageType::INSERT | MessageType::DELETE | MessageType::CREATE_SEGMENT | MessageType::FLUSH);
+    let change = matches!(
+        kind,
+        MessageType::CREATE_COLLECTION
+            | MessageType::DROP_COLLECTION
+            | MessageType::CREATE_PARTITION
+            | MessageType::DROP_PARTITION
+            | MessageType::MANUAL_FLUSH
+            | MessageType::SCHEMA_CHANGE
+            | MessageType::ALTER_COLLECTION
+            | MessageType::TRUNCATE_COLLECTION
+    );
+    match () {
+        () if !(rows || change) => None,
+        () if vchannel.is_empty() => Some("it names no vchannel"),
+        () if pchannel_level => Some("it says that it concerns the whole pchannel"),
+        () if rows && vchannel.ends_with(CONTROL_CHANNEL_SUFFIX) => Some("it is on the control channel"),
+        () => None,
     }
 }
 
