@@ -1,6 +1,6 @@
 //! What must not stick, starve or overflow: peers that fail for ever, components that ask without end, headers that claim too much.
 
-use tidegate_core::calls::{CallError, SegmentState};
+use tidegate_core::calls::{Call, CallError, SegmentState};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::{Limits, Phase, Work};
 use tidegate_core::turn::FilterReason;
@@ -214,4 +214,62 @@ fn rows_on_no_shards_vchannel_are_set_aside_and_not_passed_over_in_silence() {
     h.flush(c, 0, &[segment]);
     assert_eq!(h.dead_letters.len(), 3, "{:?}", h.notices);
     assert_eq!(h.flushed_keys(c), keys(10..20));
+}
+
+#[test]
+fn a_channel_whose_recovery_keeps_failing_does_not_hold_up_the_others() {
+    let (mut h, c) = started_with(Limits::default(), 2);
+    let segments = [h.create_segment(&c[0], 0), h.create_segment(&c[1], 0)];
+    h.append_insert(&c[0], 0, segments[0], 0..10);
+    h.append_insert(&c[1], 0, segments[1], 0..10);
+    h.tick();
+    let silent = vchannel(&c[0]);
+    h.verdict = Box::new(move |work| match work {
+        Work::Call(Call::RecoveryInfo { vchannel }) if *vchannel == silent => Verdict::Fail(CallError::Transient("no answer".into())),
+        _ => Verdict::Do,
+    });
+    h.crash();
+    assert_eq!(h.core.phase(), &Phase::Working, "{:#?}", h.core.status());
+    let tick = h.flush(&c[1], 0, &segments[1..]);
+    assert_eq!((h.flushed_keys(&c[0]), h.flushed_keys(&c[1])), (keys(0..0), keys(0..10)));
+    assert!(h.is_detached(&vchannel(&c[0])));
+    assert!(h.consume_checkpoint().is_none_or(|p| p.tick < tick), "CK-3: what was not recovered holds the consume checkpoint");
+    h.verdict = Box::new(|_| Verdict::Do);
+    h.crash();
+    h.flush(&c[0], 0, &segments[..1]);
+    assert_eq!(h.flushed_keys(&c[0]), keys(0..10), "FL-2");
+}
+
+#[test]
+fn a_coordinator_that_answers_nobody_is_waited_for() {
+    let (mut h, c) = started_with(Limits::default(), 1);
+    let mut failures = 30;
+    h.verdict = Box::new(move |work| match work {
+        Work::Call(Call::RecoveryInfo { .. }) if failures > 0 => {
+            failures -= 1;
+            Verdict::Fail(CallError::Transient("no answer".into()))
+        }
+        _ => Verdict::Do,
+    });
+    h.crash();
+    assert_eq!((h.core.phase(), h.is_detached(&vchannel(&c[0]))), (&Phase::Working, false));
+}
+
+#[test]
+fn what_holds_a_channel_is_known_while_a_component_that_was_lost_is_replaced() {
+    let (mut h, c) = started_with(Limits::default(), 1);
+    let segment = h.create_segment(&c[0], 0);
+    h.append_insert(&c[0], 0, segment, 0..10);
+    h.tick();
+    h.verdict = Box::new(|work| if matches!(work, Work::Call(Call::VChannels)) { Verdict::Hold } else { Verdict::Do });
+    h.traps = vec![h.turns + 1, h.turns + 2];
+    h.pass_ms(2_000);
+    h.tick();
+    assert_eq!(h.core.phase(), &Phase::InRecovery, "the new instance has asked for its channels");
+    let status = h.core.status();
+    let [channel] = &status.channels[..] else { panic!("{status:#?}") };
+    assert_eq!((channel.vchannel.as_str(), channel.standing.as_str()), (vchannel(&c[0]).as_str(), "recovering"));
+    assert!(channel.pin.contains("10 rows"), "{}", channel.pin);
+    h.release();
+    assert_eq!(h.core.status().channels[0].standing, "served");
 }

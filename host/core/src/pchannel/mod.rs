@@ -42,6 +42,9 @@ pub struct Limits {
     pub page_max: usize,
     /// Positions of past group ends that a report may still name.
     pub group_ends_max: usize,
+    /// Failures in a row after which a recovery question of one channel is given up, if the others have their answers: its channel is
+    /// detached, and the others are served without it. Eight are about fifteen seconds of backoff.
+    pub recovery_failures_max: u32,
     /// "Not found" answers to a recovery question that are tried again before they are believed.
     pub not_found_tolerance: u32,
     /// Writes that run at the same time.
@@ -50,7 +53,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes_max: 32 << 20, page_max: 256, group_ends_max: 65_536, not_found_tolerance: 10, writes_max: 2 }
+        Self { bytes_max: 32 << 20, page_max: 256, group_ends_max: 65_536, recovery_failures_max: 8, not_found_tolerance: 10, writes_max: 2 }
     }
 }
 
@@ -291,6 +294,8 @@ pub struct Pchannel {
     names: BTreeMap<String, ChannelIndex>,
     channels: BTreeMap<ChannelIndex, ChannelAccount>,
     totals: Arc<Totals>,
+    /// The channels as the scan before left them, until this one knows them again: what an operator asks about in between.
+    previous: BTreeMap<String, ChannelStatus>,
     /// Channels whose index the instance knows.
     introduced: BTreeSet<ChannelIndex>,
     /// Messages of the group being delivered.
@@ -358,6 +363,7 @@ impl Pchannel {
             names: BTreeMap::new(),
             channels: BTreeMap::new(),
             totals: Arc::default(),
+            previous: BTreeMap::new(),
             introduced: BTreeSet::new(),
             group: Vec::new(),
             scan: 0,
@@ -563,6 +569,9 @@ impl Pchannel {
     fn forget_scan(&mut self) {
         if self.scan > 0 {
             self.out.push(Action::CloseScan);
+        }
+        if !self.channels.is_empty() {
+            self.previous = self.accounts().map(|c| (c.name.clone(), self.channel_status(c))).collect();
         }
         self.phase = Phase::InRecovery;
         self.scan += 1;

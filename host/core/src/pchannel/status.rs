@@ -56,7 +56,7 @@ pub struct Status {
 pub struct ChannelStatus {
     /// Its name.
     pub vchannel: String,
-    /// `served`, `detached`, `dropped`, `unknown to the coordinator` or `asking`.
+    /// `served`, `detached`, `dropped`, `unknown to the coordinator`, `asking` or `recovering`.
     pub standing: String,
     /// What holds its checkpoint, by the host's own account.
     pub pin: String,
@@ -143,11 +143,23 @@ impl Pchannel {
             pressure_cuts: self.report.pressure_cuts,
             // Whoever runs the scan knows.
             scan: ScanStatus::default(),
-            channels: self.accounts().map(|c| self.channel_status(c)).collect(),
+            channels: self.accounts().map(|c| self.channel_status(c)).chain(self.unknown_yet()).collect(),
         }
     }
 
-    fn channel_status(&self, account: &ChannelAccount) -> ChannelStatus {
+    /// The channels that the scan before served and this one has not met yet.
+    fn unknown_yet(&self) -> impl Iterator<Item = ChannelStatus> {
+        let known = |name: &str| self.names.get(name).is_some_and(|index| self.channels.contains_key(index));
+        let recovering = matches!(self.phase, Phase::InRecovery | Phase::Backoff(_));
+        let previous = self.previous.iter().filter(move |(name, _)| recovering && !known(name));
+        previous.map(|(_, c)| ChannelStatus {
+            standing: "recovering".to_owned(),
+            pin: format!("as the instance before left it: {}", c.pin),
+            ..c.clone()
+        })
+    }
+
+    pub(super) fn channel_status(&self, account: &ChannelAccount) -> ChannelStatus {
         let stored = account.stored_position.as_ref().or(account.seek.as_ref()).map(|p| p.tick);
         ChannelStatus {
             vchannel: account.name.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Action, Outcome, Pchannel, Phase, Weight, Work, WriteJob, Written};
-use crate::account::{Job, Pinned, Standing, Target, Wait};
+use crate::account::{ChannelAccount, Job, Pinned, Standing, Target, Wait};
 use crate::calls::{
     Binlog, Call, CallError, FieldBinlogs, Level, Position, RecoveryInfo, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState,
     storage_version,
@@ -181,6 +181,10 @@ impl Pchannel {
         }
         match result {
             Err(CallError::Transient(_)) if self.is_pointless(&call.what.purpose) => self.settle(call.what, result),
+            Err(CallError::Transient(why)) if self.holds_up_the_others(&call) => {
+                let why = format!("it cannot be recovered, and the others do not wait for it: {why}");
+                self.settle(call.what, Err(CallError::Permanent(why)));
+            }
             Err(CallError::Transient(why)) => {
                 if call.failures == 0 || call.failures.is_multiple_of(10) {
                     let text = format!("{} failed and is tried again: {why}", name(&call.what.work));
@@ -197,6 +201,13 @@ impl Pchannel {
             Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
             result => self.settle(call.what, result),
         }
+    }
+
+    /// IS-1: whether a channel's recovery keeps failing while other channels have their answers. A coordinator that answers nobody is
+    /// waited for.
+    fn holds_up_the_others(&self, call: &InFlight<Task>) -> bool {
+        let Purpose::Recovery { .. } = call.what.purpose else { return false };
+        call.failures >= self.limits.recovery_failures_max && self.channels.values().any(ChannelAccount::is_served)
     }
 
     fn tolerates(&self, call: &InFlight<Task>) -> bool {
