@@ -10,6 +10,9 @@ pub const BACKOFF_FIRST_MS: u64 = 100;
 /// Longest wait, in milliseconds: an operator who mends the peer should not wait longer.
 pub const BACKOFF_MAX_MS: u64 = 10_000;
 
+/// How long a peer may leave a call without an answer, in milliseconds, before it is made again: longer than any peer's own time limit.
+pub const DEADLINE_MS: u64 = 120_000;
+
 /// The wait after so many failures.
 pub fn backoff_ms(failures: u32) -> u64 {
     BACKOFF_FIRST_MS.checked_shl(failures.saturating_sub(1)).unwrap_or(BACKOFF_MAX_MS).clamp(BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
@@ -26,6 +29,8 @@ pub struct InFlight<T> {
     pub last_error: Option<String>,
     /// When the call was first made, in milliseconds.
     pub since_ms: u64,
+    /// When the attempt that a peer works on is given up, in milliseconds; `None` while there is none, or it may take its time.
+    deadline_ms: Option<u64>,
 }
 
 /// The table of calls in flight.
@@ -35,11 +40,21 @@ pub struct Calls<T> {
     in_flight: BTreeMap<CallId, InFlight<T>>,
     due: BTreeSet<(u64, CallId)>,
     parked: BTreeSet<CallId>,
+    deadlines: BTreeSet<(u64, CallId)>,
+    /// Attempts that peers have not answered, those included whose call was made again since, or is over.
+    unanswered: usize,
 }
 
 impl<T> Default for Calls<T> {
     fn default() -> Self {
-        Self { next: 1, in_flight: BTreeMap::new(), due: BTreeSet::new(), parked: BTreeSet::new() }
+        Self {
+            next: 1,
+            in_flight: BTreeMap::new(),
+            due: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            unanswered: 0,
+        }
     }
 }
 
@@ -48,19 +63,46 @@ impl<T: Clone> Calls<T> {
     pub fn begin(&mut self, what: T, now_ms: u64) -> CallId {
         let id = self.next;
         self.next += 1;
-        self.in_flight.insert(id, InFlight { what, failures: 0, last_error: None, since_ms: now_ms });
+        self.in_flight.insert(id, InFlight { what, failures: 0, last_error: None, since_ms: now_ms, deadline_ms: None });
         id
     }
 
-    /// Ends a call and returns what it was; `None` for one that was forgotten.
+    /// Notes that a call goes to its peer, which has until `deadline_ms` to answer, or for ever.
+    pub fn sent(&mut self, id: CallId, deadline_ms: Option<u64>) {
+        self.unanswered += 1;
+        if let Some(call) = self.in_flight.get_mut(&id) {
+            call.deadline_ms = deadline_ms;
+            self.deadlines.extend(deadline_ms.map(|at| (at, id)));
+        }
+    }
+
+    /// Ends a call whose peer answered, and returns what it was; `None` for one that was forgotten, or that another attempt ended.
     pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
-        self.in_flight.remove(&id)
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.take(id)
+    }
+
+    fn take(&mut self, id: CallId) -> Option<InFlight<T>> {
+        let call = self.in_flight.remove(&id)?;
+        self.deadlines.remove(&(call.deadline_ms.unwrap_or_default(), id));
+        Some(call)
+    }
+
+    /// Takes the calls whose peers did not answer in time; an answer that still comes ends nothing.
+    pub fn overdue(&mut self, now_ms: u64) -> Vec<(CallId, InFlight<T>)> {
+        let mut overdue = Vec::new();
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
+            self.deadlines.remove(&(at, id));
+            overdue.extend(self.take(id).map(|call| (id, call)));
+        }
+        overdue
     }
 
     /// Puts a failed call back, to be made again after its backoff.
     pub fn fail(&mut self, id: CallId, mut call: InFlight<T>, error: String, now_ms: u64) {
         call.failures = call.failures.saturating_add(1);
         call.last_error = Some(error);
+        call.deadline_ms = None;
         self.due.insert((now_ms.saturating_add(backoff_ms(call.failures)), id));
         self.in_flight.insert(id, call);
     }
@@ -94,9 +136,9 @@ impl<T: Clone> Calls<T> {
         self.parked.contains(&id)
     }
 
-    /// When the next backoff passes, in milliseconds.
+    /// When the next backoff or deadline passes, in milliseconds.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.first().map(|&(at, _)| at)
+        [self.due.first(), self.deadlines.first()].into_iter().flatten().map(|&(at, _)| at).min()
     }
 
     /// Iterates over the calls in flight.
@@ -114,9 +156,9 @@ impl<T: Clone> Calls<T> {
         self.in_flight.is_empty()
     }
 
-    /// Number of calls that a peer is working on now.
+    /// Number of attempts that peers may still be working on.
     pub fn at_peer(&self) -> usize {
-        self.in_flight.len() - self.due.len() - self.parked.len()
+        self.unanswered
     }
 
     /// Forgets the calls that are not at a peer; the others still end.
@@ -156,10 +198,27 @@ mod tests {
     fn a_failed_call_is_due_after_its_backoff_and_not_before() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
+        calls.sent(id, None);
         let call = calls.end(id).unwrap();
         calls.fail(id, call, "slow".into(), 1_000);
+        assert_eq!(calls.at_peer(), 0);
         assert!(calls.due(1_099).is_empty());
         assert_eq!(calls.due(1_100), [(id, "save")]);
-        assert_eq!(calls.at_peer(), 1);
+    }
+
+    #[test]
+    fn a_call_that_is_not_answered_in_time_is_made_again_and_its_first_attempt_is_still_out() {
+        let mut calls = Calls::default();
+        let id = calls.begin("save", 0);
+        calls.sent(id, Some(DEADLINE_MS));
+        assert!(calls.overdue(DEADLINE_MS - 1).is_empty());
+        let [(again, call)] = <[_; 1]>::try_from(calls.overdue(DEADLINE_MS)).unwrap();
+        calls.fail(again, call, "no answer".into(), DEADLINE_MS);
+        assert_eq!(calls.due(2 * DEADLINE_MS), [(id, "save")]);
+        calls.sent(id, Some(3 * DEADLINE_MS));
+        assert_eq!(calls.at_peer(), 2);
+        assert!(calls.end(id).is_some(), "the first answer ends it");
+        assert_eq!((calls.at_peer(), calls.end(id).is_none(), calls.at_peer()), (1, true, 0));
+        assert_eq!((calls.next_due(), calls.is_empty()), (None, true));
     }
 }

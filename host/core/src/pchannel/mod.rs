@@ -53,7 +53,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes_max: 32 << 20, page_max: 256, group_ends_max: 65_536, recovery_failures_max: 8, not_found_tolerance: 10, writes_max: 2 }
+        Self {
+            bytes_max: 32 << 20,
+            page_max: 256,
+            group_ends_max: 65_536,
+            recovery_failures_max: 8,
+            not_found_tolerance: 10,
+            writes_max: 2,
+        }
     }
 }
 
@@ -445,6 +452,7 @@ impl Pchannel {
             return;
         }
         self.detach_hoarder();
+        self.give_up_overdue();
         for (id, task) in self.calls.due(self.now_ms) {
             self.begin_again(id, task.work);
         }

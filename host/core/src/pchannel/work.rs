@@ -10,7 +10,7 @@ use crate::calls::{
     storage_version,
 };
 use crate::ledger::End;
-use crate::retry::{CallId, InFlight};
+use crate::retry::{CallId, DEADLINE_MS, InFlight};
 use crate::switches::{Switch, is_on};
 use crate::turn::{
     Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, IntentKind, Ordinal, RecoveredChannel, RecoveredSegment, Refusal, RefusalKind,
@@ -128,7 +128,23 @@ impl Pchannel {
             return;
         }
         self.writes += usize::from(write);
+        self.send(id, work);
+    }
+
+    fn send(&mut self, id: CallId, work: Work) {
+        // Files and scans take the time they take.
+        let deadline = matches!(work, Work::Call(_)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
+        self.calls.sent(id, deadline);
         self.out.push(Action::Begin { id, work });
+    }
+
+    /// Calls without an answer count as failed, and are made again: every call may be repeated.
+    pub(super) fn give_up_overdue(&mut self) {
+        for (id, call) in self.calls.overdue(self.now_ms) {
+            let why = format!("no answer within {} s", DEADLINE_MS / 1_000);
+            self.out.push(Action::Notice(Weight::Warn, format!("{}: {why}; it is made again", name(&call.what.work))));
+            self.calls.fail(id, call, why, self.now_ms);
+        }
     }
 
     /// Makes a call again whose backoff has passed; a write waits for its turn among the others.
@@ -140,7 +156,7 @@ impl Pchannel {
             }
             self.writes += 1;
         }
-        self.out.push(Action::Begin { id, work });
+        self.send(id, work);
     }
 
     /// Forgets what waits to be done for a channel that is not served any more; what is at a peer still ends.
@@ -170,7 +186,7 @@ impl Pchannel {
             && let Some(task) = self.calls.unpark(id)
         {
             self.writes += 1;
-            self.out.push(Action::Begin { id, work: task.work });
+            self.send(id, task.work);
         }
     }
 
