@@ -12,7 +12,6 @@ use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
 use tidegate_message::MessageId;
 
-use crate::wal::embedded::EmbeddedLog;
 use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
@@ -33,13 +32,7 @@ pub(super) struct Scan {
 pub(super) type Batch = (u64, Vec<Scanned>);
 
 impl Scan {
-    pub fn start(
-        log: Arc<EmbeddedLog>,
-        scan: u64,
-        from: Option<Position>,
-        limits: ScanLimits,
-        out: Sender<Batch>,
-    ) -> std::io::Result<Self> {
+    pub fn start(log: Arc<dyn Log>, scan: u64, from: Option<Position>, limits: ScanLimits, out: Sender<Batch>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let status = Arc::new(Mutex::new(ScanStatus::default()));
         let mut reading = Reading {
@@ -71,7 +64,7 @@ impl Drop for Scan {
 }
 
 struct Reading {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Log>,
     scan: u64,
     out: Sender<Batch>,
     stop: Arc<AtomicBool>,
@@ -114,7 +107,14 @@ impl Reading {
         while !self.stopped() {
             // What is read is handed on as soon as nothing more is at hand.
             let wait = if batch.is_empty() { STOP_GRAIN } else { Duration::ZERO };
-            let item = reader.next(wait)?;
+            let item = match reader.next(wait) {
+                Ok(item) => item,
+                Err(error) => {
+                    // The next reader begins behind what is here already.
+                    self.hand_on(batch);
+                    return Err(error);
+                }
+            };
             let idle = item.is_none();
             match item {
                 Some(LogItem::Record(record)) => {
@@ -192,7 +192,7 @@ impl Reading {
 
 /// Reads records a second time. They are asked for in about the order of the log, so one reader that goes forward serves most of them.
 struct ReadAgain {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Log>,
     /// A reader, and the record it gave last.
     reader: Option<(Box<dyn LogReader>, MessageId)>,
 }
@@ -219,13 +219,15 @@ impl ReadAgain {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::unbounded;
-    use tidegate_message::build;
+    use std::collections::BTreeSet;
+
+    use crossbeam_channel::{Receiver, unbounded};
     use tidegate_message::columns::PrimaryKey;
+    use tidegate_message::{MessageType, Outgoing, Record, WalName, build};
 
     use super::*;
-    use crate::wal::TickSource;
     use crate::wal::embedded::{EmbeddedLogs, LogLimits};
+    use crate::wal::{Appended, TickSource};
 
     /// Ticks and ids that ascend.
     struct Counter(Mutex<u64>);
@@ -240,6 +242,118 @@ mod tests {
         fn next_ids(&self, count: u32) -> Result<i64, LogError> {
             self.next_ticks(count).map(|first| first as i64)
         }
+    }
+
+    /// A log of given records; a reader fails in front of each record of `fails_at`, once.
+    struct Scripted {
+        records: Vec<Record>,
+        fails_at: Arc<Mutex<BTreeSet<usize>>>,
+    }
+
+    struct ScriptedReader {
+        records: Vec<Record>,
+        next: usize,
+        fails_at: Arc<Mutex<BTreeSet<usize>>>,
+    }
+
+    impl Scripted {
+        /// Records of these messages, each with a tick of its own, and a time tick at the end.
+        fn new(messages: Vec<Outgoing>) -> Self {
+            let messages = messages.into_iter().chain([build::time_tick()]).enumerate();
+            let records = messages.map(|(nth, message)| {
+                let id = MessageId::RocksMq(nth as i64);
+                let (payload, properties) = message.stamp(nth as u64 + 1, &id, 1);
+                Record { id, payload, properties }
+            });
+            Self { records: records.collect(), fails_at: Arc::default() }
+        }
+    }
+
+    impl Log for Scripted {
+        fn pchannel(&self) -> &str {
+            "p_0"
+        }
+
+        fn wal(&self) -> WalName {
+            WalName::RocksMq
+        }
+
+        fn term(&self) -> i64 {
+            1
+        }
+
+        fn append(&self, _: Vec<Outgoing>) -> Result<Vec<Appended>, LogError> {
+            Err(LogError::Closed)
+        }
+
+        fn open(&self, from: ReadFrom) -> Result<Box<dyn LogReader>, LogError> {
+            let at = |id: &MessageId| self.records.iter().position(|r| r.id == *id).unwrap_or_default();
+            let next = match &from {
+                ReadFrom::At(id) => at(id),
+                ReadFrom::After(id) => at(id) + 1,
+                ReadFrom::Earliest | ReadFrom::Latest => 0,
+            };
+            Ok(Box::new(ScriptedReader { records: self.records.clone(), next, fails_at: self.fails_at.clone() }))
+        }
+
+        fn truncate(&self, _: &MessageId) -> Result<(), LogError> {
+            Ok(())
+        }
+    }
+
+    impl LogReader for ScriptedReader {
+        fn next(&mut self, _: Duration) -> Result<Option<LogItem>, LogError> {
+            if self.fails_at.lock().unwrap().remove(&self.next) {
+                return Err(LogError::Storage(format!("scripted, in front of {}", self.next)));
+            }
+            let record = self.records.get(self.next).cloned();
+            self.next += 1;
+            Ok(record.map(LogItem::Record))
+        }
+    }
+
+    fn deletes(count: usize) -> Vec<Outgoing> {
+        (0..count).map(|n| build::delete("p_0_1v0", 1, 2, &[PrimaryKey::VarChar(format!("{n} {}", "k".repeat(100)))])).collect()
+    }
+
+    /// The ids of the messages that carry rows, as they come out, each with whether its rows are there.
+    fn delivered(batches: &Receiver<Batch>, count: usize) -> Vec<(String, bool)> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let (_, batch) = batches.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| panic!("only {found:?}"));
+            let rows = batch.iter().filter_map(Scanned::message).filter(|m| m.kind == MessageType::DELETE);
+            found.extend(rows.map(|m| (m.id.to_string(), !m.payload.is_empty())));
+        }
+        found
+    }
+
+    #[test]
+    fn what_was_read_before_a_reader_failed_is_delivered_once() {
+        // Without room every message is parked, and read again through a reader that fails as well.
+        for held_bytes_max in [1 << 20, 0] {
+            let log = Scripted::new(deletes(6).into_iter().flat_map(|delete| [delete, build::time_tick()]).collect());
+            let expected: Vec<_> = log.records.iter().step_by(2).take(6).map(|r| (r.id.to_string(), true)).collect();
+            *log.fails_at.lock().unwrap() = [2, 5].into();
+            let (out, batches) = unbounded();
+            let _scan = Scan::start(Arc::new(log), 1, None, ScanLimits { held_bytes_max, ..ScanLimits::default() }, out).unwrap();
+            assert_eq!(delivered(&batches, 6), expected, "with {held_bytes_max} bytes of room");
+        }
+    }
+
+    #[test]
+    fn a_second_reading_that_fails_is_begun_again() {
+        let log = Scripted::new(deletes(6));
+        let expected: Vec<_> = log.records.iter().take(6).map(|r| (r.id.to_string(), true)).collect();
+        let fails_at = log.fails_at.clone();
+        let mut again = ReadAgain { log: Arc::new(log), reader: None };
+        let mut found = Vec::new();
+        for nth in 0..6 {
+            fails_at.lock().unwrap().insert(nth);
+            let id = MessageId::RocksMq(nth as i64);
+            assert!(again.payload(&id).is_err());
+            found.push((id.to_string(), again.payload(&id).is_ok_and(|payload| !payload.is_empty())));
+        }
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -261,7 +375,7 @@ mod tests {
 
         let (out, batches) = unbounded();
         let limits = ScanLimits { held_bytes_max: 1_000, ..ScanLimits::default() };
-        let scan = Scan::start(log.clone(), 1, None, limits, out).unwrap();
+        let scan = Scan::start(log, 1, None, limits, out).unwrap();
         let mut rows = Vec::new();
         while rows.len() < 40 {
             let (_, batch) = batches.recv_timeout(Duration::from_secs(20)).expect("40 bodies come");
