@@ -1,6 +1,5 @@
 //! The thread that reads a log for a pchannel. A reader that ends without our stop is opened again, after the last record read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,18 +11,16 @@ use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
 use tidegate_message::MessageId;
 
+use crate::stop::{STOP_GRAIN, Stop};
 use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
 const BATCH_MESSAGES: usize = 512;
 /// Payload bytes of one batch, one message at least.
 const BATCH_BYTES: usize = 1 << 20;
-/// How long a stop may go unnoticed.
-const STOP_GRAIN: Duration = Duration::from_millis(100);
-
 /// A scan that runs. Dropping it ends the thread.
 pub(super) struct Scan {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     status: Arc<Mutex<ScanStatus>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,7 +30,7 @@ pub(super) type Batch = (u64, Vec<Scanned>);
 
 impl Scan {
     pub fn start(log: Arc<dyn Log>, scan: u64, from: Option<Position>, limits: ScanLimits, out: Sender<Batch>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let status = Arc::new(Mutex::new(ScanStatus::default()));
         let mut reading = Reading {
             scan,
@@ -56,7 +53,7 @@ impl Scan {
 
 impl Drop for Scan {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
         if self.thread.take().is_some_and(|t| t.join().is_err()) {
             tracing::error!("the scan thread panicked");
         }
@@ -67,7 +64,7 @@ struct Reading {
     log: Arc<dyn Log>,
     scan: u64,
     out: Sender<Batch>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     status: Arc<Mutex<ScanStatus>>,
     scanner: Scanner,
     again: ReadAgain,
@@ -76,35 +73,26 @@ struct Reading {
 impl Reading {
     fn run(&mut self, mut from: ReadFrom) {
         let mut failures = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             let ended = match self.log.open(from.clone()) {
                 Ok(mut reader) => self.drain(&mut *reader, &mut from, &mut failures),
                 Err(error) => Err(error),
             };
-            if self.stopped() {
+            if self.stop.is_set() {
                 return;
             }
             failures += 1;
             let wait = Duration::from_millis(backoff_ms(failures));
             let reason = ended.map_or_else(|e| e.to_string(), |()| "it ended".to_owned());
             tracing::warn!(pchannel = self.log.pchannel(), "the scan stopped: {reason}; it is opened again in {wait:?}");
-            self.pause(wait);
-        }
-    }
-
-    /// Waits, but not past a stop.
-    fn pause(&self, wait: Duration) {
-        let mut waited = Duration::ZERO;
-        while waited < wait && !self.stopped() {
-            thread::sleep(STOP_GRAIN.min(wait - waited));
-            waited += STOP_GRAIN;
+            self.stop.pause(wait);
         }
     }
 
     fn drain(&mut self, reader: &mut dyn LogReader, from: &mut ReadFrom, failures: &mut u32) -> Result<(), LogError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             // What is read is handed on as soon as nothing more is at hand.
             let wait = if batch.is_empty() { STOP_GRAIN } else { Duration::ZERO };
             let item = match reader.next(wait) {
@@ -161,14 +149,14 @@ impl Reading {
     /// Reads a payload again, as often as it takes; `None` when the scan is stopped.
     fn read_again(&mut self, id: &MessageId) -> Option<Bytes> {
         let mut failures = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             match self.again.payload(id) {
                 Ok(payload) => return Some(payload),
                 Err(error) => {
                     failures += 1;
                     let wait = Duration::from_millis(backoff_ms(failures));
                     tracing::warn!(pchannel = self.log.pchannel(), "record {id} was not read again: {error}; tried again in {wait:?}");
-                    self.pause(wait);
+                    self.stop.pause(wait);
                 }
             }
         }
@@ -177,16 +165,12 @@ impl Reading {
 
     fn send(&self, batch: Vec<Scanned>) {
         let mut batch = (self.scan, batch);
-        while !self.stopped() {
+        while !self.stop.is_set() {
             match self.out.send_timeout(batch, STOP_GRAIN) {
                 Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
                 Err(SendTimeoutError::Timeout(back)) => batch = back,
             }
         }
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 }
 
@@ -219,15 +203,14 @@ impl ReadAgain {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use crossbeam_channel::{Receiver, unbounded};
     use tidegate_message::columns::PrimaryKey;
-    use tidegate_message::{MessageType, Outgoing, Record, WalName, build};
+    use tidegate_message::{MessageType, Outgoing, build};
 
     use super::*;
+    use crate::node::scripted::ScriptedLog;
+    use crate::wal::TickSource;
     use crate::wal::embedded::{EmbeddedLogs, LogLimits};
-    use crate::wal::{Appended, TickSource};
 
     /// Ticks and ids that ascend.
     struct Counter(Mutex<u64>);
@@ -241,74 +224,6 @@ mod tests {
 
         fn next_ids(&self, count: u32) -> Result<i64, LogError> {
             self.next_ticks(count).map(|first| first as i64)
-        }
-    }
-
-    /// A log of given records; a reader fails in front of each record of `fails_at`, once.
-    struct Scripted {
-        records: Vec<Record>,
-        fails_at: Arc<Mutex<BTreeSet<usize>>>,
-    }
-
-    struct ScriptedReader {
-        records: Vec<Record>,
-        next: usize,
-        fails_at: Arc<Mutex<BTreeSet<usize>>>,
-    }
-
-    impl Scripted {
-        /// Records of these messages, each with a tick of its own, and a time tick at the end.
-        fn new(messages: Vec<Outgoing>) -> Self {
-            let messages = messages.into_iter().chain([build::time_tick()]).enumerate();
-            let records = messages.map(|(nth, message)| {
-                let id = MessageId::RocksMq(nth as i64);
-                let (payload, properties) = message.stamp(nth as u64 + 1, &id, 1);
-                Record { id, payload, properties }
-            });
-            Self { records: records.collect(), fails_at: Arc::default() }
-        }
-    }
-
-    impl Log for Scripted {
-        fn pchannel(&self) -> &str {
-            "p_0"
-        }
-
-        fn wal(&self) -> WalName {
-            WalName::RocksMq
-        }
-
-        fn term(&self) -> i64 {
-            1
-        }
-
-        fn append(&self, _: Vec<Outgoing>) -> Result<Vec<Appended>, LogError> {
-            Err(LogError::Closed)
-        }
-
-        fn open(&self, from: ReadFrom) -> Result<Box<dyn LogReader>, LogError> {
-            let at = |id: &MessageId| self.records.iter().position(|r| r.id == *id).unwrap_or_default();
-            let next = match &from {
-                ReadFrom::At(id) => at(id),
-                ReadFrom::After(id) => at(id) + 1,
-                ReadFrom::Earliest | ReadFrom::Latest => 0,
-            };
-            Ok(Box::new(ScriptedReader { records: self.records.clone(), next, fails_at: self.fails_at.clone() }))
-        }
-
-        fn truncate(&self, _: &MessageId) -> Result<(), LogError> {
-            Ok(())
-        }
-    }
-
-    impl LogReader for ScriptedReader {
-        fn next(&mut self, _: Duration) -> Result<Option<LogItem>, LogError> {
-            if self.fails_at.lock().unwrap().remove(&self.next) {
-                return Err(LogError::Storage(format!("scripted, in front of {}", self.next)));
-            }
-            let record = self.records.get(self.next).cloned();
-            self.next += 1;
-            Ok(record.map(LogItem::Record))
         }
     }
 
@@ -331,9 +246,9 @@ mod tests {
     fn what_was_read_before_a_reader_failed_is_delivered_once() {
         // Without room every message is parked, and read again through a reader that fails as well.
         for held_bytes_max in [1 << 20, 0] {
-            let log = Scripted::new(deletes(6).into_iter().flat_map(|delete| [delete, build::time_tick()]).collect());
+            let log = ScriptedLog::new(deletes(6).into_iter().flat_map(|delete| [delete, build::time_tick()]).collect());
             let expected: Vec<_> = log.records.iter().step_by(2).take(6).map(|r| (r.id.to_string(), true)).collect();
-            *log.fails_at.lock().unwrap() = [2, 5].into();
+            log.script.lock().unwrap().fails_at = [2, 5].into();
             let (out, batches) = unbounded();
             let _scan = Scan::start(Arc::new(log), 1, None, ScanLimits { held_bytes_max, ..ScanLimits::default() }, out).unwrap();
             assert_eq!(delivered(&batches, 6), expected, "with {held_bytes_max} bytes of room");
@@ -342,13 +257,13 @@ mod tests {
 
     #[test]
     fn a_second_reading_that_fails_is_begun_again() {
-        let log = Scripted::new(deletes(6));
+        let log = ScriptedLog::new(deletes(6));
         let expected: Vec<_> = log.records.iter().take(6).map(|r| (r.id.to_string(), true)).collect();
-        let fails_at = log.fails_at.clone();
+        let script = log.script.clone();
         let mut again = ReadAgain { log: Arc::new(log), reader: None };
         let mut found = Vec::new();
         for nth in 0..6 {
-            fails_at.lock().unwrap().insert(nth);
+            script.lock().unwrap().fails_at.insert(nth);
             let id = MessageId::RocksMq(nth as i64);
             assert!(again.payload(&id).is_err());
             found.push((id.to_string(), again.payload(&id).is_ok_and(|payload| !payload.is_empty())));
