@@ -1,13 +1,13 @@
 //! From a failure back to work: nothing is lost, nothing is doubled, and neighbours do not notice.
 
 use tidegate::engine::GuestConfig;
-use tidegate_core::calls::{Call, CallError, Reply, SegmentState};
+use tidegate_core::calls::{Call, CallError, Caller, Reply, SegmentState};
 use tidegate_core::coordinator::CollectionInfo;
-use tidegate_core::pchannel::{Phase, Work};
-use tidegate_core::turn::FilterReason;
+use tidegate_core::pchannel::{Action, Event, Limits, Pchannel, Phase, Work};
+use tidegate_core::turn::{FilterReason, Intent, TurnOutput, TurnReport};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::{MessageId, build};
-use tidegate_tests::harness::{Harness, Verdict, config};
+use tidegate_tests::harness::{Harness, PCHANNEL, Verdict, config};
 use tidegate_tests::rows::schema;
 
 fn transient() -> CallError {
@@ -74,7 +74,7 @@ fn of_three_channels_the_one_with_a_position_is_served_and_the_log_brings_the_se
 
 #[test]
 fn a_channel_not_found_is_asked_for_again_before_it_is_believed() {
-    let limits = tidegate_core::pchannel::Limits { not_found_tolerance: 2, ..Default::default() };
+    let limits = Limits { not_found_tolerance: 2, ..Default::default() };
     let mut h = Harness::new(config(), limits);
     let c = h.create_collection(&schema("c"), 1);
     let mut failures = 2;
@@ -231,7 +231,7 @@ fn a_growing_segment_of_the_old_architecture_is_sealed_by_a_flush_in_the_log() {
     let segment = h.create_segment(&c, 0);
     h.append_insert(&c, 0, segment, 0..10);
     h.tick();
-    let caller = tidegate_core::calls::Caller { node_id: 1, pchannel: tidegate_tests::harness::PCHANNEL.into(), term: 1 };
+    let caller = Caller { node_id: 1, pchannel: PCHANNEL.into(), term: 1 };
     let (asked, _) = h.coordinator.call(&caller, &Call::RecoveryInfo { vchannel: vchannel(&c) });
     let Ok(Reply::Recovery(mut info)) = asked else { panic!("{asked:?}") };
     info.segments[0].created_by_streaming = false;
@@ -343,8 +343,8 @@ fn a_zombie_of_an_older_term_cannot_save_anything() {
     let (mut h, c, _) = pair();
     let segment = h.create_segment(&c, 0);
     h.append_insert(&c, 0, segment, 0..10);
-    h.coordinator.acquire_term(tidegate_tests::harness::PCHANNEL).expect("a term");
-    h.coordinator.acquire_term(tidegate_tests::harness::PCHANNEL).expect("a term");
+    h.coordinator.acquire_term(PCHANNEL).expect("a term");
+    h.coordinator.acquire_term(PCHANNEL).expect("a term");
     h.flush(&c, 0, &[segment]);
     assert!(matches!(h.core.phase(), Phase::Fenced(_)), "{:?}", h.core.phase());
     assert_eq!(h.flushed_keys(&c), keys(0..0));
@@ -352,7 +352,7 @@ fn a_zombie_of_an_older_term_cannot_save_anything() {
 
 #[test]
 fn small_pages_recover_as_large_ones_do() {
-    let limits = tidegate_core::pchannel::Limits { page_max: 2, not_found_tolerance: 0, ..Default::default() };
+    let limits = Limits { page_max: 2, not_found_tolerance: 0, ..Default::default() };
     let mut h = Harness::new(GuestConfig { page_max: 2, ..config() }, limits);
     let (c, d) = (h.create_collection(&schema("c"), 1), h.create_collection(&schema("d"), 1));
     h.delivery_max = 1;
@@ -360,4 +360,37 @@ fn small_pages_recover_as_large_ones_do() {
     busy_log(&mut h, &c, &d, |h| h.crash());
     assert_eq!(h.flushed_keys(&c), keys(0..40), "{:#?} {:?}", h.core.status(), h.notices);
     assert!(h.ledger_closed());
+}
+
+#[test]
+fn a_lost_instance_waits_for_a_call_at_a_peer_without_asking_to_be_woken() {
+    let (mut h, c, _) = pair();
+    let segment = h.create_segment(&c, 0);
+    h.append_insert(&c, 0, segment, 0..10);
+    h.verdict = Box::new(|work| if matches!(work, Work::Call(Call::SaveBinlogPaths(_))) { Verdict::Hold } else { Verdict::Do });
+    h.flush(&c, 0, &[segment]);
+    h.traps = vec![h.turns + 1, h.turns + 2];
+    h.tick();
+    assert_eq!((h.held(), h.core.next_wake()), (1, None), "it would be woken all the time: {:?}", h.core.phase());
+    h.release();
+    assert_eq!((h.flushed_keys(&c), h.core.counters().faults), (keys(0..10), 2));
+}
+
+#[test]
+fn a_turn_that_ends_after_its_flusher_was_fenced_begins_nothing() {
+    let caller = Caller { node_id: 1, pchannel: PCHANNEL.into(), term: 1 };
+    let mut core = Pchannel::new(caller, Limits::default());
+    let mut step = |event| {
+        let mut actions = Vec::new();
+        core.step(event, 0, &mut actions);
+        actions
+    };
+    let asks = || TurnOutput { intents: vec![Intent::VChannels], taken: 0, report: TurnReport { more: true, ..TurnReport::default() } };
+    step(Event::Start);
+    assert!(matches!(step(Event::Built(Ok(())))[..], [Action::Turn(_)]));
+    let asked = step(Event::Turned(Ok(asks())));
+    let [Action::Begin { id, .. }, Action::Turn(_)] = asked[..] else { panic!("{asked:?}") };
+    step(Event::Ended { id, result: Err(CallError::Fenced("term 2".into())) });
+    let late = step(Event::Turned(Ok(asks())));
+    assert!(late.is_empty(), "{late:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,11 +14,12 @@ use tidegate_core::scan::ScanLimits;
 use tidegate_core::turn::Fault;
 
 use super::dead_letters::DeadLetters;
+use super::guest::{Guest, Guests};
 use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings};
-use crate::engine::{GuestConfig, Instance, Loaded};
-use crate::wal::Log;
+use crate::engine::GuestConfig;
+use crate::stop::Stop;
 
 /// Batches of messages between the scan and the flusher.
 const BATCHES: usize = 2;
@@ -29,18 +29,19 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A pchannel's flusher, running.
 pub(super) struct Driver {
     questions: Sender<Question>,
-    stopping: Arc<AtomicBool>,
+    stop: Stop,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Question {
     Status(Sender<Status>),
     Explain(String, Sender<Option<Explanation>>),
+    /// Wakes the thread, so that it sees the stop.
     Stop,
 }
 
 impl Driver {
-    pub fn start(peers: Peers, dead_letters: DeadLetters, component: Arc<Loaded>, settings: &Settings) -> std::io::Result<Self> {
+    pub fn start(peers: Peers, dead_letters: DeadLetters, component: Arc<dyn Guests>, settings: &Settings) -> std::io::Result<Self> {
         let pchannel = peers.log.pchannel().to_owned();
         let term = peers.log.term();
         let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
@@ -52,7 +53,7 @@ impl Driver {
             writes_max: settings.writers,
             ..Limits::default()
         };
-        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let (questions, asked) = unbounded();
         let (events, happened) = unbounded();
         let workers = Workers::start(&peers, &caller, settings.writers, &events)?;
@@ -70,11 +71,10 @@ impl Driver {
             batches,
             began: Instant::now(),
             todo: VecDeque::new(),
-            stopping: stopping.clone(),
-            stopped: false,
+            stop: stop.clone(),
         };
         let thread = thread::Builder::new().name(pchannel).spawn(move || running.run(&asked, &happened, &delivered))?;
-        Ok(Self { questions, stopping, thread: Some(thread) })
+        Ok(Self { questions, stop, thread: Some(thread) })
     }
 
     pub fn status(&self) -> Option<Status> {
@@ -90,7 +90,7 @@ impl Driver {
     }
 
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stop.set();
         // A thread that is gone is stopped.
         let _sent = self.questions.send(Question::Stop);
     }
@@ -108,8 +108,8 @@ impl Drop for Driver {
 struct Running {
     core: Pchannel,
     config: GuestConfig,
-    component: Arc<Loaded>,
-    instance: Option<Instance>,
+    component: Arc<dyn Guests>,
+    instance: Option<Box<dyn Guest>>,
     scan: Option<Scan>,
     scan_limits: ScanLimits,
     peers: Peers,
@@ -118,17 +118,20 @@ struct Running {
     batches: Sender<Batch>,
     began: Instant,
     todo: VecDeque<Action>,
-    stopping: Arc<AtomicBool>,
-    stopped: bool,
+    stop: Stop,
 }
 
 impl Running {
     fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>) {
         self.step(Event::Start);
         let closed = never();
-        while !self.stopped {
+        while !self.stop.is_set() {
+            // A turn may ask for the next one for ever: between two of them, whoever waits is heard.
+            if let Some(event) = self.act() {
+                self.step(event);
+            }
             let messages = if self.core.wants_messages() { delivered } else { &closed };
-            let wait = self.core.next_wake().map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(self.now_ms())));
+            let wait = if self.todo.is_empty() { self.wait() } else { Duration::ZERO };
             select! {
                 recv(asked) -> question => self.answer(question.unwrap_or(Question::Stop)),
                 recv(happened) -> event => self.step(event.unwrap_or(Event::Stop)),
@@ -140,7 +143,15 @@ impl Running {
                 default(wait) => self.step(Event::Wake),
             }
         }
-        self.scan = None;
+        // What was wanted before the stop is not done any more.
+        self.todo.clear();
+        self.step(Event::Stop);
+        self.act();
+    }
+
+    /// How long nothing is to be done unless something happens.
+    fn wait(&self) -> Duration {
+        self.core.next_wake().map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(self.now_ms())))
     }
 
     fn now_ms(&self) -> u64 {
@@ -151,13 +162,16 @@ impl Running {
         let mut actions = Vec::new();
         self.core.step(event, self.now_ms(), &mut actions);
         self.todo.extend(actions);
+    }
+
+    /// Does what the core wants, up to the first thing that ends at once with an event: one turn at most.
+    fn act(&mut self) -> Option<Event> {
         while let Some(action) = self.todo.pop_front() {
             if let Some(event) = self.perform(action) {
-                let mut actions = Vec::new();
-                self.core.step(event, self.now_ms(), &mut actions);
-                self.todo.extend(actions);
+                return Some(event);
             }
         }
+        None
     }
 
     /// Does one action; some end at once with an event.
@@ -174,7 +188,7 @@ impl Running {
             }
             Action::Snapshot => {
                 let instance = self.instance.as_mut();
-                return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), Instance::snapshot)));
+                return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.snapshot())));
             }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
                 let opened = Scan::start(self.peers.log.clone(), scan, from, self.scan_limits.clone(), self.batches.clone());
@@ -219,16 +233,15 @@ impl Running {
     fn store(&mut self, letter: &tidegate_core::pchannel::DeadLetter) {
         let mut failures = 0;
         while let Err(error) = self.dead_letters.store(letter) {
-            if self.stopping.load(Ordering::Relaxed) {
+            if self.stop.is_set() {
                 // Nothing later is done: the message is met again.
                 self.todo.clear();
-                self.stopped = true;
                 return;
             }
             failures += 1;
             let wait = backoff_ms(failures);
             tracing::error!(pchannel = self.config.pchannel, "the dead-letter file cannot be written: {error}; tried again in {wait} ms");
-            thread::sleep(Duration::from_millis(wait));
+            self.stop.pause(Duration::from_millis(wait));
         }
     }
 
@@ -246,10 +259,7 @@ impl Running {
                 let explanation = self.explain(&vchannel);
                 let _gone = reply.send(explanation);
             }
-            Question::Stop => {
-                self.step(Event::Stop);
-                self.stopped = true;
-            }
+            Question::Stop => self.stop.set(),
         }
     }
 

@@ -14,11 +14,16 @@ mod directory;
 mod driver;
 mod export;
 mod folder;
+mod guest;
 mod place;
 mod read;
 mod scan;
+#[cfg(test)]
+mod scripted;
 mod settings;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod workers;
 mod write;
 

@@ -1,6 +1,5 @@
 //! The thread that reads a log for a pchannel. A reader that ends without our stop is opened again, after the last record read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,19 +11,16 @@ use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
 use tidegate_message::MessageId;
 
-use crate::wal::embedded::EmbeddedLog;
+use crate::stop::{STOP_GRAIN, Stop};
 use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
 const BATCH_MESSAGES: usize = 512;
 /// Payload bytes of one batch, one message at least.
 const BATCH_BYTES: usize = 1 << 20;
-/// How long a stop may go unnoticed.
-const STOP_GRAIN: Duration = Duration::from_millis(100);
-
 /// A scan that runs. Dropping it ends the thread.
 pub(super) struct Scan {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     status: Arc<Mutex<ScanStatus>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,14 +29,8 @@ pub(super) struct Scan {
 pub(super) type Batch = (u64, Vec<Scanned>);
 
 impl Scan {
-    pub fn start(
-        log: Arc<EmbeddedLog>,
-        scan: u64,
-        from: Option<Position>,
-        limits: ScanLimits,
-        out: Sender<Batch>,
-    ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+    pub fn start(log: Arc<dyn Log>, scan: u64, from: Option<Position>, limits: ScanLimits, out: Sender<Batch>) -> std::io::Result<Self> {
+        let stop = Stop::default();
         let status = Arc::new(Mutex::new(ScanStatus::default()));
         let mut reading = Reading {
             scan,
@@ -63,7 +53,7 @@ impl Scan {
 
 impl Drop for Scan {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
         if self.thread.take().is_some_and(|t| t.join().is_err()) {
             tracing::error!("the scan thread panicked");
         }
@@ -71,10 +61,10 @@ impl Drop for Scan {
 }
 
 struct Reading {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Log>,
     scan: u64,
     out: Sender<Batch>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     status: Arc<Mutex<ScanStatus>>,
     scanner: Scanner,
     again: ReadAgain,
@@ -83,38 +73,36 @@ struct Reading {
 impl Reading {
     fn run(&mut self, mut from: ReadFrom) {
         let mut failures = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             let ended = match self.log.open(from.clone()) {
                 Ok(mut reader) => self.drain(&mut *reader, &mut from, &mut failures),
                 Err(error) => Err(error),
             };
-            if self.stopped() {
+            if self.stop.is_set() {
                 return;
             }
             failures += 1;
             let wait = Duration::from_millis(backoff_ms(failures));
             let reason = ended.map_or_else(|e| e.to_string(), |()| "it ended".to_owned());
             tracing::warn!(pchannel = self.log.pchannel(), "the scan stopped: {reason}; it is opened again in {wait:?}");
-            self.pause(wait);
-        }
-    }
-
-    /// Waits, but not past a stop.
-    fn pause(&self, wait: Duration) {
-        let mut waited = Duration::ZERO;
-        while waited < wait && !self.stopped() {
-            thread::sleep(STOP_GRAIN.min(wait - waited));
-            waited += STOP_GRAIN;
+            self.stop.pause(wait);
         }
     }
 
     fn drain(&mut self, reader: &mut dyn LogReader, from: &mut ReadFrom, failures: &mut u32) -> Result<(), LogError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             // What is read is handed on as soon as nothing more is at hand.
             let wait = if batch.is_empty() { STOP_GRAIN } else { Duration::ZERO };
-            let item = reader.next(wait)?;
+            let item = match reader.next(wait) {
+                Ok(item) => item,
+                Err(error) => {
+                    // The next reader begins behind what is here already.
+                    self.hand_on(batch);
+                    return Err(error);
+                }
+            };
             let idle = item.is_none();
             match item {
                 Some(LogItem::Record(record)) => {
@@ -161,14 +149,14 @@ impl Reading {
     /// Reads a payload again, as often as it takes; `None` when the scan is stopped.
     fn read_again(&mut self, id: &MessageId) -> Option<Bytes> {
         let mut failures = 0;
-        while !self.stopped() {
+        while !self.stop.is_set() {
             match self.again.payload(id) {
                 Ok(payload) => return Some(payload),
                 Err(error) => {
                     failures += 1;
                     let wait = Duration::from_millis(backoff_ms(failures));
                     tracing::warn!(pchannel = self.log.pchannel(), "record {id} was not read again: {error}; tried again in {wait:?}");
-                    self.pause(wait);
+                    self.stop.pause(wait);
                 }
             }
         }
@@ -177,22 +165,18 @@ impl Reading {
 
     fn send(&self, batch: Vec<Scanned>) {
         let mut batch = (self.scan, batch);
-        while !self.stopped() {
+        while !self.stop.is_set() {
             match self.out.send_timeout(batch, STOP_GRAIN) {
                 Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
                 Err(SendTimeoutError::Timeout(back)) => batch = back,
             }
         }
     }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
 }
 
 /// Reads records a second time. They are asked for in about the order of the log, so one reader that goes forward serves most of them.
 struct ReadAgain {
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Log>,
     /// A reader, and the record it gave last.
     reader: Option<(Box<dyn LogReader>, MessageId)>,
 }
@@ -219,11 +203,12 @@ impl ReadAgain {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::unbounded;
-    use tidegate_message::build;
+    use crossbeam_channel::{Receiver, unbounded};
     use tidegate_message::columns::PrimaryKey;
+    use tidegate_message::{MessageType, Outgoing, build};
 
     use super::*;
+    use crate::node::scripted::ScriptedLog;
     use crate::wal::TickSource;
     use crate::wal::embedded::{EmbeddedLogs, LogLimits};
 
@@ -240,6 +225,50 @@ mod tests {
         fn next_ids(&self, count: u32) -> Result<i64, LogError> {
             self.next_ticks(count).map(|first| first as i64)
         }
+    }
+
+    fn deletes(count: usize) -> Vec<Outgoing> {
+        (0..count).map(|n| build::delete("p_0_1v0", 1, 2, &[PrimaryKey::VarChar(format!("{n} {}", "k".repeat(100)))])).collect()
+    }
+
+    /// The ids of the messages that carry rows, as they come out, each with whether its rows are there.
+    fn delivered(batches: &Receiver<Batch>, count: usize) -> Vec<(String, bool)> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let (_, batch) = batches.recv_timeout(Duration::from_secs(5)).unwrap_or_else(|_| panic!("only {found:?}"));
+            let rows = batch.iter().filter_map(Scanned::message).filter(|m| m.kind == MessageType::DELETE);
+            found.extend(rows.map(|m| (m.id.to_string(), !m.payload.is_empty())));
+        }
+        found
+    }
+
+    #[test]
+    fn what_was_read_before_a_reader_failed_is_delivered_once() {
+        // Without room every message is parked, and read again through a reader that fails as well.
+        for held_bytes_max in [1 << 20, 0] {
+            let log = ScriptedLog::new(deletes(6).into_iter().flat_map(|delete| [delete, build::time_tick()]).collect());
+            let expected: Vec<_> = log.records.iter().step_by(2).take(6).map(|r| (r.id.to_string(), true)).collect();
+            log.script.lock().unwrap().fails_at = [2, 5].into();
+            let (out, batches) = unbounded();
+            let _scan = Scan::start(Arc::new(log), 1, None, ScanLimits { held_bytes_max, ..ScanLimits::default() }, out).unwrap();
+            assert_eq!(delivered(&batches, 6), expected, "with {held_bytes_max} bytes of room");
+        }
+    }
+
+    #[test]
+    fn a_second_reading_that_fails_is_begun_again() {
+        let log = ScriptedLog::new(deletes(6));
+        let expected: Vec<_> = log.records.iter().take(6).map(|r| (r.id.to_string(), true)).collect();
+        let script = log.script.clone();
+        let mut again = ReadAgain { log: Arc::new(log), reader: None };
+        let mut found = Vec::new();
+        for nth in 0..6 {
+            script.lock().unwrap().fails_at.insert(nth);
+            let id = MessageId::RocksMq(nth as i64);
+            assert!(again.payload(&id).is_err());
+            found.push((id.to_string(), again.payload(&id).is_ok_and(|payload| !payload.is_empty())));
+        }
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -261,7 +290,7 @@ mod tests {
 
         let (out, batches) = unbounded();
         let limits = ScanLimits { held_bytes_max: 1_000, ..ScanLimits::default() };
-        let scan = Scan::start(log.clone(), 1, None, limits, out).unwrap();
+        let scan = Scan::start(log, 1, None, limits, out).unwrap();
         let mut rows = Vec::new();
         while rows.len() < 40 {
             let (_, batch) = batches.recv_timeout(Duration::from_secs(20)).expect("40 bodies come");

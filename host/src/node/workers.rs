@@ -10,9 +10,8 @@ use tidegate_core::pchannel::{Event, Outcome, Work, WriteJob, Written};
 use tidegate_core::retry::CallId;
 use tidegate_message::build;
 
-use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
+use crate::coordinator::CoordinatorClient;
 use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
-use crate::wal::embedded::EmbeddedLog;
 use crate::wal::{Log, LogError};
 
 /// Calls made at the same time, a pchannel: each is short, and some wait for an fsync.
@@ -21,8 +20,8 @@ const CALLERS: usize = 2;
 /// What a pchannel works with.
 #[derive(Clone)]
 pub(super) struct Peers {
-    pub log: Arc<EmbeddedLog>,
-    pub coordinator: Arc<EmbeddedCoordinator>,
+    pub log: Arc<dyn Log>,
+    pub coordinator: Arc<dyn CoordinatorClient>,
     pub chunks: Arc<ChunkStore>,
     /// Which bloom filter statistics get.
     pub filter: FilterKind,

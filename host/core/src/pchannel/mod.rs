@@ -396,6 +396,10 @@ impl Pchannel {
     pub fn step(&mut self, event: Event, now_ms: u64, actions: &mut Vec<Action>) {
         self.now_ms = now_ms;
         match event {
+            // Other events come between a turn and its end: they may have given the instance up.
+            Event::Built(_) if self.instance != Instance::Building => {}
+            Event::Turned(_) if self.instance != Instance::Turning || self.is_over() => {}
+            Event::Snapshot(_) if self.instance != Instance::Snapshotting => {}
             Event::Start => self.started = true,
             Event::Stop => {
                 self.phase = Phase::Closing;
@@ -432,7 +436,8 @@ impl Pchannel {
     /// When the next [`Event::Wake`] is due, in milliseconds.
     pub fn next_wake(&self) -> Option<u64> {
         let instance = match self.instance {
-            Instance::Absent(at) if self.started => Some(at),
+            // Before, the end of a call is waited for.
+            Instance::Absent(at) if self.started && self.calls.at_peer() == 0 => Some(at),
             _ => None,
         };
         [instance, self.calls.next_due()].into_iter().flatten().min()

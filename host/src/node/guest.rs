@@ -1,0 +1,43 @@
+//! Instances of a component, as the thread of a pchannel uses them.
+
+use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
+
+use crate::engine::{GuestConfig, Instance, Loaded};
+
+/// What instances are made from.
+pub(super) trait Guests: Send + Sync {
+    /// See [`Loaded::start`].
+    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Box<dyn Guest>, Fault>;
+}
+
+/// One running instance. After a fault it is of no use any more.
+pub(super) trait Guest: Send {
+    /// See [`Instance::turn`].
+    fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault>;
+
+    /// See [`Instance::snapshot`].
+    fn snapshot(&mut self) -> Result<Vec<u8>, Fault>;
+
+    /// See [`Instance::explain`].
+    fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault>;
+}
+
+impl Guests for Loaded {
+    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Box<dyn Guest>, Fault> {
+        Ok(Box::new(Loaded::start(self, config, resume)?))
+    }
+}
+
+impl Guest for Instance {
+    fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault> {
+        Instance::turn(self, input)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
+        Instance::snapshot(self)
+    }
+
+    fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
+        Instance::explain(self, channel)
+    }
+}
