@@ -264,11 +264,21 @@ impl Running {
     }
 
     fn explain(&mut self, vchannel: &str) -> Option<Explanation> {
-        let index = self.core.channel_index(vchannel)?;
-        let pin = self.core.status().channels.into_iter().find(|c| c.vchannel == vchannel)?.pin;
-        let component = match self.instance.as_mut().filter(|_| self.core.has_instance()) {
-            Some(instance) => instance.explain(index),
-            None => Err(Fault::Trap("there is no instance".into())),
+        let status = self.core.status();
+        let pin = match status.channels.into_iter().find(|c| c.vchannel == vchannel) {
+            Some(channel) => channel.pin,
+            // One of ours, by its name, of which nothing is known before the first recovery is through.
+            None if vchannel.rsplit_once('_').is_some_and(|(pchannel, _)| pchannel == status.pchannel) && status.state != "working" => {
+                let reason = status.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("nothing is known of it yet: pchannel {} is in state {:?}{reason}", status.pchannel, status.state)
+            }
+            None => return None,
+        };
+        let index = self.core.channel_index(vchannel);
+        let component = match (index, self.instance.as_mut().filter(|_| self.core.has_instance())) {
+            (Some(index), Some(instance)) => instance.explain(index),
+            (None, Some(_)) => Ok("it has not asked for the channel yet".to_owned()),
+            (_, None) => Err(Fault::Trap("there is no instance".into())),
         };
         let component = component.unwrap_or_else(|fault| format!("it cannot answer: {fault}"));
         Some(Explanation { vchannel: vchannel.to_owned(), pin, component })
