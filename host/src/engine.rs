@@ -10,11 +10,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Store, Trap};
+use wasmtime::{Config, Store, Trap, UpdateDeadline};
 
 use crate::border::bindings::exports::tidegate::flusher::logic;
 use crate::border::bindings::{Flusher, FlusherPre};
 use crate::border::{self, HostState};
+use crate::stop::Stop;
 
 /// The component that this binary was built with.
 pub const BUILT_IN: &[u8] = include_bytes!(env!("TIDEGATE_COMPONENT"));
@@ -216,9 +217,15 @@ impl Loaded {
     /// # Errors
     /// The component traps, misses its deadline, or refuses the snapshot.
     pub fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Instance, Fault> {
-        let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone()));
+        self.start_until(config, resume, &Stop::default())
+    }
+
+    /// As [`Loaded::start`]; a stop ends the instance's calls, this one as well, within two epochs.
+    pub(crate) fn start_until(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Instance, Fault> {
+        let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone(), stop.clone()));
         store.limiter(|state| state);
-        store.set_epoch_deadline(START_MS_MAX / EPOCH_MS);
+        watch(&mut store);
+        give(&mut store, START_MS_MAX);
         let flusher = self.pre.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
         let config = logic::Config {
             pchannel: config.pchannel.clone(),
@@ -245,7 +252,7 @@ impl Instance {
     pub fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault> {
         let completions: Vec<_> = input.completions.iter().map(border::completion).collect();
         self.store.data_mut().begin_turn(input);
-        self.store.set_epoch_deadline(TURN_MS_MAX / EPOCH_MS);
+        give(&mut self.store, TURN_MS_MAX);
         let report = self.flusher.tidegate_flusher_logic().call_turn(&mut self.store, &completions, input.pressure);
         let report = report.map_err(|e| fault(&mut self.store, &e))?;
         Ok(self.store.data_mut().end_turn(report))
@@ -256,7 +263,7 @@ impl Instance {
     /// # Errors
     /// A fault: the instance is of no use any more.
     pub fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
-        self.store.set_epoch_deadline(START_MS_MAX / EPOCH_MS);
+        give(&mut self.store, START_MS_MAX);
         let snapshot = self.flusher.tidegate_flusher_logic().call_snapshot(&mut self.store);
         snapshot.map_err(|e| fault(&mut self.store, &e))
     }
@@ -266,10 +273,25 @@ impl Instance {
     /// # Errors
     /// A fault: the instance is of no use any more.
     pub fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
-        self.store.set_epoch_deadline(TURN_MS_MAX / EPOCH_MS);
+        give(&mut self.store, TURN_MS_MAX);
         let reason = self.flusher.tidegate_flusher_logic().call_explain(&mut self.store, channel);
         reason.map_err(|e| fault(&mut self.store, &e))
     }
+}
+
+/// Has each epoch looked at: whether the call's time is up, or it is to stop.
+fn watch(store: &mut Store<HostState>) {
+    store.epoch_deadline_callback(|mut store| {
+        let state = store.data_mut();
+        state.epochs_left = state.epochs_left.saturating_sub(1);
+        if state.epochs_left == 0 || state.stop.is_set() { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Continue(1)) }
+    });
+}
+
+/// Gives the next call so much time.
+fn give(store: &mut Store<HostState>, ms: u64) {
+    store.data_mut().epochs_left = ms / EPOCH_MS;
+    store.set_epoch_deadline(1);
 }
 
 fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
@@ -279,6 +301,7 @@ fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
         return Fault::Memory(limit);
     }
     match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) if state.stop.is_set() => Fault::Deadline(format!("the call was cut off by a stop{said}")),
         Some(Trap::Interrupt) => Fault::Deadline(format!("the call did not end in time{said}")),
         _ => Fault::Trap(format!("{error:#}{said}")),
     }
@@ -293,6 +316,40 @@ mod tests {
         let imports = imports(BUILT_IN).unwrap();
         assert!(imports.iter().any(|name| name.starts_with("tidegate:flusher/")), "{imports:?}");
         assert!(imports.iter().all(|name| ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))), "{imports:?}");
+    }
+
+    /// `(module (func (export "spin") (loop (br 0))))`
+    const SPIN: &[u8] =
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+
+    #[test]
+    fn a_stop_ends_a_call_that_does_not_end_and_so_does_its_deadline() {
+        let engine = Engine::new().unwrap();
+        let module = wasmtime::Module::new(&engine.engine, SPIN).unwrap();
+        let ended = |ms: u64, stop_after: Option<Duration>| {
+            let stop = Stop::default();
+            let mut store = Store::new(&engine.engine, HostState::new("p_0".into(), stop.clone()));
+            watch(&mut store);
+            give(&mut store, ms);
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+            let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+            let stopper = thread::spawn(move || {
+                thread::sleep(stop_after.unwrap_or_default());
+                stop_after.is_some().then(|| stop.set())
+            });
+            let began = std::time::Instant::now();
+            let error = spin.call(&mut store, ()).unwrap_err();
+            let took = began.elapsed();
+            stopper.join().unwrap();
+            (fault(&mut store, &error).to_string(), took)
+        };
+        let (said, took) = ended(60_000, Some(Duration::from_millis(200)));
+        assert!(said.contains("by a stop") && took < Duration::from_secs(2), "{said} after {took:?}");
+        let (said, took) = ended(300, None);
+        assert!(
+            said.contains("not end in time") && took > Duration::from_millis(100) && took < Duration::from_secs(5),
+            "{said} after {took:?}"
+        );
     }
 
     #[test]

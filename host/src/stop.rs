@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// How long a stop may go unnoticed.
 pub(crate) const STOP_GRAIN: Duration = Duration::from_millis(100);
@@ -30,6 +30,23 @@ impl Stop {
             let part = STOP_GRAIN.min(left);
             thread::sleep(part);
             left -= part;
+        }
+    }
+}
+
+/// Waits for threads that were told to stop, and leaves those behind that do not end in time: what they call may hang.
+pub(crate) fn join_within(threads: impl IntoIterator<Item = JoinHandle<()>>, within: Duration) {
+    const POLL: Duration = Duration::from_millis(2);
+    let began = Instant::now();
+    for thread in threads {
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        while !thread.is_finished() && began.elapsed() < within {
+            thread::sleep(POLL);
+        }
+        if !thread.is_finished() {
+            tracing::error!("thread {name:?} is left behind: what it waits for does not answer");
+        } else if thread.join().is_err() {
+            tracing::error!("thread {name:?} panicked");
         }
     }
 }

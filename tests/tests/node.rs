@@ -1,5 +1,10 @@
 //! A whole node in a temporary folder: rows in, segment files, rows out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use tidegate::node::{Node, Settings};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_tests::rows::{keys, rows, schema};
@@ -44,4 +49,55 @@ fn rows_survive_flush_delete_and_reopening() {
     let expected: Vec<i64> = (0..1600).filter(|k| k % 10 != 0 || *k >= 1000).collect();
     assert_eq!(read_keys(&node, "things"), expected);
     node.drop_collection("things").unwrap();
+}
+
+/// The promise itself: a stop ends within 3 s, whatever it meets.
+fn stop_in_time(node: Node, when: &str) {
+    let began = Instant::now();
+    node.shutdown();
+    assert!(began.elapsed() < Duration::from_secs(3), "a stop {when} took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_stop_during_ingest_and_during_recovery_ends_in_time_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n");
+    let schema = schema("things");
+    let open = || Node::open(&path, Settings { insert_buffer_bytes: 4_096, ..Settings::default() }, true).unwrap();
+    let node = open();
+    node.create_collection(&schema, 2, &[]).unwrap();
+    node.shutdown();
+    let mut written = 0;
+    for round in 0..6_u64 {
+        // The rows of the rounds before are read again: a stop meets each step of that.
+        let node = open();
+        thread::sleep(Duration::from_millis(round * 15));
+        stop_in_time(node, &format!("{} ms into a recovery", round * 15));
+        let node = Arc::new(open());
+        let collection = node.collection("things").unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let ingest = thread::spawn({
+            let (node, ended, schema) = (node.clone(), ended.clone(), schema.clone());
+            move || {
+                let mut next = written;
+                while !ended.load(Ordering::Relaxed) {
+                    node.insert(&collection, None, &rows(&schema, next..next + 100)).unwrap();
+                    next += 100;
+                }
+                next
+            }
+        });
+        thread::sleep(Duration::from_millis(100));
+        // The flushers stop while rows still come.
+        node.stop();
+        thread::sleep(Duration::from_millis(20));
+        ended.store(true, Ordering::Relaxed);
+        written = ingest.join().unwrap();
+        stop_in_time(Arc::into_inner(node).unwrap(), "during ingest");
+    }
+    // Threads of a stopped node would still hold its databases, and the directory.
+    let node = open();
+    let collection = node.collection("things").unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    assert_eq!(read_keys(&node, "things"), (0..written).collect::<Vec<_>>());
 }

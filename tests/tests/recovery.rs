@@ -394,3 +394,49 @@ fn a_turn_that_ends_after_its_flusher_was_fenced_begins_nothing() {
     let late = step(Event::Turned(Ok(asks())));
     assert!(late.is_empty(), "{late:?}");
 }
+
+#[test]
+fn a_stop_at_any_piece_of_work_leaves_no_call_no_bytes_and_begins_nothing() {
+    // The n-th piece of work, recovery's first, is held when the stop comes; then it ends.
+    let (mut n, mut reached) = (0, true);
+    while reached {
+        let mut h = Harness::default();
+        let (c, d) = (h.create_collection(&schema("c"), 1), h.create_collection(&schema("d"), 1));
+        let mut seen = 0;
+        h.verdict = Box::new(move |_| {
+            seen += 1;
+            if seen > n { Verdict::Hold } else { Verdict::Do }
+        });
+        h.start();
+        busy_log_until_held(&mut h, &c, &d);
+        reached = h.held() > 0;
+        h.step(Event::Stop);
+        let (turns, done) = (h.turns, h.done.len());
+        let held = h.held();
+        h.release();
+        h.append(build::time_tick());
+        h.run();
+        h.wake();
+        assert_eq!((h.turns, h.done.len()), (turns, done + held), "work {n}: only what was at a peer ended");
+        let status = h.core.status();
+        assert_eq!((status.held_bytes, status.in_flight, status.state.as_str()), (0, 0, "closing"), "work {n}: {status:#?}");
+        assert!(!h.core.wants_messages() && h.core.next_wake().is_none(), "work {n}");
+        n += 1;
+    }
+    assert!(n > 15, "only {n} pieces of work");
+}
+
+/// Rows, deletes, a flush and a dropped collection, until a piece of work is held.
+fn busy_log_until_held(h: &mut Harness, c: &CollectionInfo, d: &CollectionInfo) {
+    let (s, u) = (h.create_segment(c, 0), h.create_segment(d, 0));
+    h.append_insert(c, 0, s, 0..10);
+    h.append_insert(d, 0, u, 0..10);
+    h.append(build::delete(&vchannel(c), c.id, -1, &[PrimaryKey::Int64(3)]));
+    h.tick();
+    h.flush(c, 0, &[s]);
+    h.pass_ms(2_000);
+    h.append(build::drop_collection(&vchannel(d), d.id));
+    h.tick();
+    h.pass_ms(2_000);
+    h.tick();
+}

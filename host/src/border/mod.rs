@@ -12,6 +12,8 @@ mod wal;
 use tidegate_core::turn::{Intent, Page, Ticket, TurnInput, TurnOutput};
 use wasmtime::ResourceLimiter;
 
+use crate::stop::Stop;
+
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "flusher", imports: { default: trappable } });
 }
@@ -38,10 +40,14 @@ pub(crate) struct HostState {
     pub(crate) over_limit: Option<String>,
     /// The last error that the instance logged: the text of its panic.
     pub(crate) last_error: Option<String>,
+    /// Epochs that the call may still take.
+    pub(crate) epochs_left: u64,
+    /// Ends the call before.
+    pub(crate) stop: Stop,
 }
 
 impl HostState {
-    pub(crate) fn new(pchannel: String) -> Self {
+    pub(crate) fn new(pchannel: String, stop: Stop) -> Self {
         Self {
             pchannel,
             in_turn: false,
@@ -51,6 +57,8 @@ impl HostState {
             first_ticket: 1,
             over_limit: None,
             last_error: None,
+            epochs_left: 0,
+            stop,
         }
     }
 

@@ -17,8 +17,8 @@ use super::{HELD_POLL, Sink, settings};
 use crate::admin::{Socket, routes};
 use crate::node::Node;
 
-/// How long requests under way may take to end when the node stops.
-const REQUESTS_END: Duration = Duration::from_millis(1_500);
+/// How long requests under way may take to end when the node stops; the flushers end meanwhile.
+const REQUESTS_END: Duration = Duration::from_millis(1_000);
 
 /// Runs a node.
 #[derive(Debug, Args)]
@@ -66,9 +66,11 @@ impl Serve {
         let mut screen = Screen::new(self.json);
         let served = runtime.block_on(serve(&node, &mut screen));
         tracing::info!("stopping");
+        let began = Instant::now();
+        node.stop();
         socket.stop();
         runtime.shutdown_timeout(REQUESTS_END);
-        stop(node);
+        end(node, began);
         served?;
         screen.finish(&json!({ "stopped": true }), |_| "stopped".to_owned())
     }
@@ -98,10 +100,9 @@ async fn serve(node: &Arc<Node>, screen: &mut Screen) -> anyhow::Result<()> {
     }
 }
 
-/// Stops the node once nothing uses it. A request that does not end in time is cut off with the process, which loses nothing: what was
+/// Ends the node once nothing uses it. A request that does not end in time is cut off with the process, which loses nothing: what was
 /// acknowledged is in the log.
-fn stop(mut node: Arc<Node>) {
-    let began = Instant::now();
+fn end(mut node: Arc<Node>, began: Instant) {
     loop {
         match Arc::try_unwrap(node) {
             Ok(node) => return node.shutdown(),

@@ -57,6 +57,13 @@ impl DeadLetters {
         Ok(letters)
     }
 
+    /// A file that cannot be written.
+    #[cfg(test)]
+    pub fn unwritable(path: &Path) -> Self {
+        std::fs::write(path, "").unwrap();
+        Self { file: File::open(path).unwrap(), len: 0, known: BTreeSet::new() }
+    }
+
     /// Stores a message, unless it is stored already, and returns when it is durable.
     pub fn store(&mut self, letter: &DeadLetter) -> io::Result<()> {
         let name = name(&letter.id.marshal(), &letter.vchannel, letter.tick);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
+use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
 use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::ScanLimits;
 use tidegate_core::turn::Fault;
@@ -56,7 +56,7 @@ impl Driver {
         let stop = Stop::default();
         let (questions, asked) = unbounded();
         let (events, happened) = unbounded();
-        let workers = Workers::start(&peers, &caller, settings.writers, &events)?;
+        let workers = Workers::start(&peers, &caller, settings.writers, &events, &stop)?;
         let (batches, delivered) = bounded(BATCHES);
         let mut running = Running {
             core: Pchannel::new(caller, limits),
@@ -72,6 +72,7 @@ impl Driver {
             began: Instant::now(),
             todo: VecDeque::new(),
             stop: stop.clone(),
+            blocked: None,
         };
         let thread = thread::Builder::new().name(pchannel).spawn(move || running.run(&asked, &happened, &delivered))?;
         Ok(Self { questions, stop, thread: Some(thread) })
@@ -119,6 +120,16 @@ struct Running {
     began: Instant,
     todo: VecDeque<Action>,
     stop: Stop,
+    blocked: Option<Blocked>,
+}
+
+/// A message that could not be made durable in the dead-letter file: nothing later is done before it is.
+struct Blocked {
+    reason: String,
+    failures: u32,
+    since_ms: u64,
+    /// When it is tried again, by the driver's clock.
+    again_ms: u64,
 }
 
 impl Running {
@@ -128,10 +139,14 @@ impl Running {
         while !self.stop.is_set() {
             // A turn may ask for the next one for ever: between two of them, whoever waits is heard.
             if let Some(event) = self.act() {
+                // What a stop cut off did not happen.
+                if self.stop.is_set() {
+                    break;
+                }
                 self.step(event);
             }
-            let messages = if self.core.wants_messages() { delivered } else { &closed };
-            let wait = if self.todo.is_empty() { self.wait() } else { Duration::ZERO };
+            let messages = if self.core.wants_messages() && self.blocked.is_none() { delivered } else { &closed };
+            let wait = self.wait();
             select! {
                 recv(asked) -> question => self.answer(question.unwrap_or(Question::Stop)),
                 recv(happened) -> event => self.step(event.unwrap_or(Event::Stop)),
@@ -145,13 +160,19 @@ impl Running {
         }
         // What was wanted before the stop is not done any more.
         self.todo.clear();
+        self.blocked = None;
         self.step(Event::Stop);
         self.act();
     }
 
     /// How long nothing is to be done unless something happens.
     fn wait(&self) -> Duration {
-        self.core.next_wake().map_or(Duration::from_secs(1), |at| Duration::from_millis(at.saturating_sub(self.now_ms())))
+        let until = |at: u64| Duration::from_millis(at.saturating_sub(self.now_ms()));
+        match &self.blocked {
+            Some(blocked) => until(blocked.again_ms),
+            None if self.todo.is_empty() => self.core.next_wake().map_or(Duration::from_secs(1), until),
+            None => Duration::ZERO,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -166,7 +187,8 @@ impl Running {
 
     /// Does what the core wants, up to the first thing that ends at once with an event: one turn at most.
     fn act(&mut self) -> Option<Event> {
-        while let Some(action) = self.todo.pop_front() {
+        while self.blocked.as_ref().is_none_or(|b| b.again_ms <= self.now_ms()) {
+            let action = self.todo.pop_front()?;
             if let Some(event) = self.perform(action) {
                 return Some(event);
             }
@@ -198,7 +220,7 @@ impl Running {
             }
             Action::Begin { id, work } => self.workers.begin(id, work),
             Action::CloseScan => self.scan = None,
-            Action::DeadLetter(letter) => self.store(&letter),
+            Action::DeadLetter(letter) => self.store(letter),
             Action::Truncate(up_to) => {
                 if let Err(error) = self.peers.log.truncate(&up_to) {
                     tracing::warn!(pchannel = self.config.pchannel, "the log was not truncated: {error}");
@@ -217,7 +239,7 @@ impl Running {
 
     /// Makes an instance and brings it to where the journal ends. DT-1: the same turns give the same intents.
     fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
-        let mut instance = self.component.start(&self.config, resume)?;
+        let mut instance = self.component.start(&self.config, resume, &self.stop)?;
         for (nth, turn) in replay.iter().enumerate() {
             if instance.turn(&turn.input)? != *turn.output {
                 return Err(Fault::Start(format!(
@@ -230,19 +252,18 @@ impl Running {
     }
 
     /// A message is not passed before it is durable in the dead-letter file: the flusher waits, and says so.
-    fn store(&mut self, letter: &tidegate_core::pchannel::DeadLetter) {
-        let mut failures = 0;
-        while let Err(error) = self.dead_letters.store(letter) {
-            if self.stop.is_set() {
-                // Nothing later is done: the message is met again.
-                self.todo.clear();
-                return;
-            }
-            failures += 1;
-            let wait = backoff_ms(failures);
-            tracing::error!(pchannel = self.config.pchannel, "the dead-letter file cannot be written: {error}; tried again in {wait} ms");
-            self.stop.pause(Duration::from_millis(wait));
-        }
+    fn store(&mut self, letter: Box<DeadLetter>) {
+        let Err(error) = self.dead_letters.store(&letter) else {
+            self.blocked = None;
+            return;
+        };
+        let now_ms = self.now_ms();
+        let (failures, since_ms) = self.blocked.as_ref().map_or((1, now_ms), |b| (b.failures.saturating_add(1), b.since_ms));
+        let wait = backoff_ms(failures);
+        let reason = format!("the dead-letter file cannot be written: {error}");
+        tracing::error!(pchannel = self.config.pchannel, "{reason}; tried again in {wait} ms");
+        self.todo.push_front(Action::DeadLetter(letter));
+        self.blocked = Some(Blocked { reason, failures, since_ms, again_ms: now_ms.saturating_add(wait) });
     }
 
     fn answer(&mut self, question: Question) {
@@ -252,6 +273,11 @@ impl Running {
                 status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
                 status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
                 status.bytes_max += self.scan_limits.held_bytes_max;
+                if let Some(Blocked { reason, failures, since_ms, .. }) = &self.blocked {
+                    let seconds = self.now_ms().saturating_sub(*since_ms) / 1_000;
+                    status.state = "dead letters failing".to_owned();
+                    status.reason = Some(format!("{reason}; tried {failures} times in {seconds} s"));
+                }
                 // Who asked may have given up.
                 let _gone = reply.send(status);
             }

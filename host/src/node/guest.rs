@@ -3,11 +3,12 @@
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 
 use crate::engine::{GuestConfig, Instance, Loaded};
+use crate::stop::Stop;
 
 /// What instances are made from.
 pub(super) trait Guests: Send + Sync {
-    /// See [`Loaded::start`].
-    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Box<dyn Guest>, Fault>;
+    /// See [`Loaded::start`]; a stop ends the instance's calls, this one as well.
+    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Box<dyn Guest>, Fault>;
 }
 
 /// One running instance. After a fault it is of no use any more.
@@ -23,8 +24,8 @@ pub(super) trait Guest: Send {
 }
 
 impl Guests for Loaded {
-    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>) -> Result<Box<dyn Guest>, Fault> {
-        Ok(Box::new(Loaded::start(self, config, resume)?))
+    fn start(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Box<dyn Guest>, Fault> {
+        Ok(Box::new(self.start_until(config, resume, stop)?))
     }
 }
 

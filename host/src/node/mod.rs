@@ -285,8 +285,18 @@ impl Node {
         self.status().pchannels.iter().flat_map(|p| &p.channels).all(|c| c.ledger.is_closed())
     }
 
-    /// Stops the flushers; what was not flushed is read from the log again.
-    pub fn shutdown(self) {
+    /// Tells the flushers to stop, and does not wait for it: those that wait for a flush get an error.
+    pub fn stop(&self) {
         self.drivers.iter().for_each(Driver::stop);
+    }
+
+    /// Stops the flushers and waits for their end, which comes within 3 s; what was not flushed is read from the log again.
+    pub fn shutdown(self) {}
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // All at once: each is waited for when it is dropped.
+        self.stop();
     }
 }

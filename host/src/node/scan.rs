@@ -11,13 +11,16 @@ use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
 use tidegate_message::MessageId;
 
-use crate::stop::{STOP_GRAIN, Stop};
+use crate::stop::{STOP_GRAIN, Stop, join_within};
 use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
 const BATCH_MESSAGES: usize = 512;
 /// Payload bytes of one batch, one message at least.
 const BATCH_BYTES: usize = 1 << 20;
+/// How long the end of a scan is waited for: a log of another kind than the embedded one may hang.
+const END_MAX: Duration = Duration::from_millis(500);
+
 /// A scan that runs. Dropping it ends the thread.
 pub(super) struct Scan {
     stop: Stop,
@@ -54,9 +57,7 @@ impl Scan {
 impl Drop for Scan {
     fn drop(&mut self) {
         self.stop.set();
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            tracing::error!("the scan thread panicked");
-        }
+        join_within(self.thread.take(), END_MAX);
     }
 }
 

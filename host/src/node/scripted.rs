@@ -9,6 +9,7 @@ use tidegate_message::{MessageId, Outgoing, Record, WalName, build};
 
 use super::guest::{Guest, Guests};
 use crate::engine::GuestConfig;
+use crate::stop::Stop;
 use crate::wal::{Appended, Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// A log of given records.
@@ -89,24 +90,25 @@ impl LogReader for ScriptedReader {
     }
 }
 
-/// A component whose turns are a function, of the number of the turn (from 1) and its input.
+/// A component whose turns are a function: of the number of the turn (from 1), its input, and the stop that ends a real one's calls.
 pub(super) struct ScriptedGuests<F>(pub Arc<F>);
 
 struct ScriptedGuest<F> {
     turns: u64,
     turn: Arc<F>,
+    stop: Stop,
 }
 
-impl<F: Fn(u64, &TurnInput) -> Result<TurnOutput, Fault> + Send + Sync + 'static> Guests for ScriptedGuests<F> {
-    fn start(&self, _: &GuestConfig, _: Option<&[u8]>) -> Result<Box<dyn Guest>, Fault> {
-        Ok(Box::new(ScriptedGuest { turns: 0, turn: self.0.clone() }))
+impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static> Guests for ScriptedGuests<F> {
+    fn start(&self, _: &GuestConfig, _: Option<&[u8]>, stop: &Stop) -> Result<Box<dyn Guest>, Fault> {
+        Ok(Box::new(ScriptedGuest { turns: 0, turn: self.0.clone(), stop: stop.clone() }))
     }
 }
 
-impl<F: Fn(u64, &TurnInput) -> Result<TurnOutput, Fault> + Send + Sync + 'static> Guest for ScriptedGuest<F> {
+impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static> Guest for ScriptedGuest<F> {
     fn turn(&mut self, input: &TurnInput) -> Result<TurnOutput, Fault> {
         self.turns += 1;
-        (self.turn)(self.turns, input)
+        (self.turn)(self.turns, input, &self.stop)
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
+use tidegate_core::calls::{Call, CallError, Caller, Reply};
 use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport};
 use tidegate_message::build;
 
@@ -13,7 +15,8 @@ use super::dead_letters::DeadLetters;
 use super::driver::Driver;
 use super::scripted::{ScriptedGuests, ScriptedLog};
 use super::workers::Peers;
-use crate::coordinator::EmbeddedCoordinator;
+use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
+use crate::stop::Stop;
 use crate::storage::ChunkStore;
 
 /// Peers in a temporary folder, with a log of these messages.
@@ -29,7 +32,7 @@ fn peers(dir: &std::path::Path, log: ScriptedLog) -> Peers {
 
 fn start<F>(peers: Peers, dir: &std::path::Path, turn: F) -> Driver
 where
-    F: Fn(u64, &TurnInput) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
+    F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
 {
     let letters = DeadLetters::open(&dir.join("letters.jsonl")).unwrap();
     Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap()
@@ -49,7 +52,7 @@ fn a_component_that_always_wants_another_turn_starves_neither_completions_nor_qu
     let dir = tempfile::tempdir().unwrap();
     let completions = Arc::new(AtomicU64::new(0));
     let seen = completions.clone();
-    let driver = start(peers(dir.path(), ScriptedLog::new(vec![build::time_tick()])), dir.path(), move |turn, input| {
+    let driver = start(peers(dir.path(), ScriptedLog::new(vec![build::time_tick()])), dir.path(), move |turn, input, _| {
         seen.fetch_add(input.completions.len() as u64, Ordering::Relaxed);
         // Without any intent it would not be believed.
         let intents = vec![if turn == 1 { Intent::VChannels } else { Intent::Filter(Vec::new()) }];
@@ -59,7 +62,97 @@ fn a_component_that_always_wants_another_turn_starves_neither_completions_nor_qu
     let asked = Instant::now();
     let status = driver.status().expect("an answer");
     assert!(status.turns > 0 && asked.elapsed() < Duration::from_secs(1), "{status:?}");
-    let stopped = Instant::now();
-    drop(driver);
-    assert!(stopped.elapsed() < Duration::from_secs(3), "the stop took {:?}", stopped.elapsed());
+    stops_in_time(driver);
+}
+
+fn stops_in_time<T>(running: T) {
+    let began = Instant::now();
+    drop(running);
+    assert!(began.elapsed() < Duration::from_secs(3), "the stop took {:?}", began.elapsed());
+}
+
+fn nothing(_: u64, _: &TurnInput, _: &Stop) -> Result<TurnOutput, Fault> {
+    Ok(TurnOutput { intents: Vec::new(), taken: 0, report: TurnReport::default() })
+}
+
+/// A coordinator that calls are never answered by until it is dropped.
+struct Silent {
+    called: AtomicU64,
+    /// Calls wait for the sender's end.
+    until: Receiver<()>,
+}
+
+impl CoordinatorClient for Silent {
+    fn call(&self, _: &Caller, _: &Call) -> Result<Reply, CallError> {
+        self.called.fetch_add(1, Ordering::Relaxed);
+        let _ended = self.until.recv();
+        Ok(Reply::Done)
+    }
+
+    fn alloc_ids(&self, _: u32) -> Result<i64, CallError> {
+        Err(CallError::Transient("silent".into()))
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_turn_that_does_not_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let turning = Arc::new(AtomicU64::new(0));
+    let turns = turning.clone();
+    let driver = start(peers(dir.path(), ScriptedLog::new(Vec::new())), dir.path(), move |_, _, stop| {
+        turns.fetch_add(1, Ordering::Relaxed);
+        stop.pause(Duration::from_secs(30));
+        Err(Fault::Deadline("cut off".into()))
+    });
+    eventually("a turn", || turning.load(Ordering::Relaxed) == 1);
+    stops_in_time(driver);
+    assert_eq!(turning.load(Ordering::Relaxed), 1, "no turn begins after the stop");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_peer_that_does_not_answer_and_drops_what_is_queued() {
+    for answers_after in [Duration::from_millis(100), Duration::from_secs(5)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (end, until) = bounded(0);
+        let silent = Arc::new(Silent { called: AtomicU64::new(0), until });
+        let peers = Peers { coordinator: silent.clone(), ..peers(dir.path(), ScriptedLog::new(Vec::new())) };
+        // More calls than there are threads to make them.
+        let driver = start(peers, dir.path(), move |turn, input, stop| {
+            let asks = if turn == 1 { vec![Intent::VChannels; 8] } else { Vec::new() };
+            nothing(turn, input, stop).map(|output| TurnOutput { intents: asks, ..output })
+        });
+        eventually("two calls", || silent.called.load(Ordering::Relaxed) == 2);
+        let peer = std::thread::spawn(move || {
+            std::thread::sleep(answers_after);
+            drop(end);
+        });
+        stops_in_time(driver);
+        peer.join().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(silent.called.load(Ordering::Relaxed), 2, "what was queued was begun after the stop");
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_dead_letter_file_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = ScriptedLog::new(vec![build::time_tick(), build::time_tick()]);
+    log.records[1].properties.clear();
+    let peers = peers(dir.path(), log);
+    let letters = DeadLetters::unwritable(&dir.path().join("letters.jsonl"));
+    let turn = move |turn, input: &TurnInput, stop: &Stop| {
+        let intents = match turn {
+            1 => vec![Intent::VChannels],
+            2 => vec![Intent::Open(Vec::new())],
+            _ => Vec::new(),
+        };
+        nothing(turn, input, stop).map(|output| TurnOutput { intents, taken: input.page.len(), ..output })
+    };
+    let driver = Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap();
+    eventually("a state", || driver.status().is_some_and(|s| s.state == "dead letters failing"));
+    // The backoff between two tries is longer than a stop may take by then.
+    std::thread::sleep(Duration::from_secs(7));
+    let status = driver.status().expect("an answer");
+    assert!(status.reason.as_ref().is_some_and(|r| r.contains("dead-letter file")), "{status:?}");
+    stops_in_time(driver);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
@@ -11,6 +12,7 @@ use tidegate_core::retry::CallId;
 use tidegate_message::build;
 
 use crate::coordinator::CoordinatorClient;
+use crate::stop::{Stop, join_within};
 use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
 use crate::wal::{Log, LogError};
 
@@ -29,26 +31,30 @@ pub(super) struct Peers {
     pub delta_form: DeltaForm,
 }
 
-/// The threads of one pchannel. Dropping them waits for what they are doing.
+/// How long a stop waits for what workers are doing: a peer of another kind than the embedded ones may hang.
+const END_MAX: Duration = Duration::from_millis(1_500);
+
+/// The threads of one pchannel. Dropping them stops them: what they are doing is waited for, what is queued is not begun.
 pub(super) struct Workers {
+    stop: Stop,
     calls: Option<Sender<(CallId, Work)>>,
     writes: Option<Sender<(CallId, Work)>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    pub fn start(peers: &Peers, caller: &Caller, writers: usize, events: &Sender<Event>) -> std::io::Result<Self> {
+    pub fn start(peers: &Peers, caller: &Caller, writers: usize, events: &Sender<Event>, stop: &Stop) -> std::io::Result<Self> {
         let (calls, call_queue) = unbounded();
         let (writes, write_queue) = unbounded();
         let mut threads = Vec::new();
         for (name, count, queue) in [("calls", CALLERS, call_queue), ("writes", writers, write_queue)] {
             for _ in 0..count {
-                let (peers, caller, queue, events) = (peers.clone(), caller.clone(), queue.clone(), events.clone());
-                let run = move || work_off(&peers, &caller, &queue, &events);
+                let (peers, caller, queue, events, stop) = (peers.clone(), caller.clone(), queue.clone(), events.clone(), stop.clone());
+                let run = move || work_off(&peers, &caller, &queue, &events, &stop);
                 threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
             }
         }
-        Ok(Self { calls: Some(calls), writes: Some(writes), threads })
+        Ok(Self { stop: stop.clone(), calls: Some(calls), writes: Some(writes), threads })
     }
 
     pub fn begin(&self, id: CallId, work: Work) {
@@ -62,18 +68,18 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
+        self.stop.set();
         self.calls = None;
         self.writes = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a worker thread panicked");
-            }
-        }
+        join_within(self.threads.drain(..), END_MAX);
     }
 }
 
-fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, events: &Sender<Event>) {
+fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, events: &Sender<Event>, stop: &Stop) {
     for (id, work) in queue {
+        if stop.is_set() {
+            return;
+        }
         let result = match &work {
             Work::Call(call) => peers.coordinator.call(caller, call).map(Outcome::Reply),
             Work::Write(job) => write(peers, job),

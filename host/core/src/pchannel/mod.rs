@@ -402,9 +402,10 @@ impl Pchannel {
             Event::Snapshot(_) if self.instance != Instance::Snapshotting => {}
             Event::Start => self.started = true,
             Event::Stop => {
-                self.phase = Phase::Closing;
                 self.calls.forget_waiting();
-                self.out.push(Action::CloseScan);
+                // What is held is met again by the next scan.
+                self.forget_scan();
+                self.phase = Phase::Closing;
             }
             Event::Wake => {}
             Event::Delivered { scan, messages } if scan == self.scan => {
