@@ -1,5 +1,6 @@
-//! A stop that threads watch: nothing waits past it.
+//! How threads end: by a stop that they watch and that nothing waits past, or by a panic.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -49,4 +50,10 @@ pub(crate) fn join_within(threads: impl IntoIterator<Item = JoinHandle<()>>, wit
             tracing::error!("thread {name:?} panicked");
         }
     }
+}
+
+/// Returns what a thread said when it panicked.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
 }

@@ -151,6 +151,26 @@ pub struct ScanStatus {
     pub pending_bytes: usize,
     /// Open transactions.
     pub open_transactions: usize,
+    /// Why the log cannot be read now, if it cannot.
+    #[serde(default)]
+    pub failing: Option<ReadFailure>,
+    /// Times that the record to go on from was not in the log any more: the scan went on at the earliest one.
+    #[serde(default)]
+    pub gaps: u64,
+    /// The last of them, in one sentence.
+    #[serde(default)]
+    pub last_gap: Option<String>,
+}
+
+/// A log that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadFailure {
+    /// What the log says.
+    pub reason: String,
+    /// Tries that failed, in a row.
+    pub times: u32,
+    /// When the first one did, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// What a scan met, since it began.
@@ -254,15 +274,15 @@ impl Scanner {
         self.reorder.bytes() + self.transactions.bytes()
     }
 
-    /// Returns where the scan stands; what waits to be taken is not known here.
+    /// Returns where the scan stands; how its reader does, and what waits to be taken, is not known here.
     pub fn status(&self) -> ScanStatus {
         ScanStatus {
             counters: self.counters.clone(),
             messages: self.messages.clone(),
             reorder_bytes: self.reorder.bytes(),
             transaction_bytes: self.transactions.bytes(),
-            pending_bytes: 0,
             open_transactions: self.transactions.len(),
+            ..ScanStatus::default()
         }
     }
 

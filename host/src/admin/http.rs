@@ -24,8 +24,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn healthz(State(node): State<Arc<Node>>) -> Response {
-    let expected = node.settings().pchannels as usize;
-    match status_of(node).await.map(|status| ailment(&status, expected)) {
+    match status_of(node).await.map(|status| ailment(&status)) {
         Ok(None) => "ok\n".into_response(),
         Ok(Some(reason)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
         Err(response) => response,
@@ -43,11 +42,31 @@ async fn status_of(node: Arc<Node>) -> Result<NodeStatus, Response> {
 }
 
 /// Why the node is not healthy, if it is not.
-fn ailment(status: &NodeStatus, expected: usize) -> Option<String> {
-    if status.pchannels.len() < expected {
-        return Some(format!("{} of {expected} pchannels answer", status.pchannels.len()));
-    }
+fn ailment(status: &NodeStatus) -> Option<String> {
     let sick = status.pchannels.iter().find(|p| p.state != "working")?;
     let reason = sick.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
     Some(format!("pchannel {} is {}{reason}", sick.pchannel, sick.state))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::calls::Caller;
+    use tidegate_core::pchannel::{Limits, Pchannel, Status};
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_healthy_while_every_pchannel_works_and_says_what_is_wrong_else() {
+        let pchannel = |state: &str| {
+            let caller = Caller { node_id: 1, pchannel: "p_0".into(), term: 1 };
+            Status { state: state.into(), reason: Some("a reason".into()), ..Pchannel::new(caller, Limits::default()).status() }
+        };
+        let node =
+            |pchannels| NodeStatus { dir: "/n".into(), component_digest: "d".into(), component_bytes: 1, budget_bytes: 100, pchannels };
+        assert_eq!(ailment(&node(vec![pchannel("working")])), None);
+        for state in ["dead", "scan failing", "dead letters failing", "not answering", "fenced", "recovering again", "in_recovery"] {
+            let said = ailment(&node(vec![pchannel("working"), pchannel(state)]));
+            assert_eq!(said, Some(format!("pchannel p_0 is {state}: a reason")));
+        }
+    }
 }

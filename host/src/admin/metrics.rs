@@ -86,6 +86,12 @@ impl Collector for Scrape {
             Counter,
             by_pchannel(|p| count(p, p.dead_letters)),
         )?;
+        family(
+            "tidegate_scan_gaps",
+            "Times that the record to go on from was not in the log any more",
+            Counter,
+            by_pchannel(|p| count(p, p.scan.gaps)),
+        )?;
         family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))
     }
 }

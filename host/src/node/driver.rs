@@ -1,7 +1,8 @@
 //! The thread of one pchannel: it feeds events to the core and does what the core wants, turns included.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
 use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
 use tidegate_core::retry::backoff_ms;
-use tidegate_core::scan::ScanLimits;
+use tidegate_core::scan::{ReadFailure, ScanLimits};
 use tidegate_core::turn::Fault;
 
 use super::dead_letters::DeadLetters;
@@ -19,7 +20,7 @@ use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings};
 use crate::engine::GuestConfig;
-use crate::stop::Stop;
+use crate::stop::{Stop, panic_text};
 
 /// Batches of messages between the scan and the flusher.
 const BATCHES: usize = 2;
@@ -30,6 +31,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Driver {
     questions: Sender<Question>,
     stop: Stop,
+    /// The state that was answered last.
+    known: Mutex<Status>,
+    /// What the thread said when it panicked.
+    died: Arc<OnceLock<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,20 +79,55 @@ impl Driver {
             stop: stop.clone(),
             blocked: None,
         };
-        let thread = thread::Builder::new().name(pchannel).spawn(move || running.run(&asked, &happened, &delivered))?;
-        Ok(Self { questions, stop, thread: Some(thread) })
+        let known = Mutex::new(running.core.status());
+        let died = Arc::new(OnceLock::new());
+        let dies = died.clone();
+        let run = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| running.run(&asked, &happened, &delivered))) {
+                let text = dies.get_or_init(|| panic_text(&*panic).to_owned());
+                tracing::error!(pchannel = running.config.pchannel, "the flusher's thread panicked: {text}");
+            }
+        };
+        let thread = thread::Builder::new().name(pchannel).spawn(run)?;
+        Ok(Self { questions, stop, known, died, thread: Some(thread) })
     }
 
-    pub fn status(&self) -> Option<Status> {
+    /// Returns the state of the pchannel; of one that does not answer, the last state known and what became of its thread.
+    pub fn status(&self) -> Status {
         let (reply, answer) = bounded(1);
-        self.questions.send(Question::Status(reply)).ok()?;
-        answer.recv_timeout(ANSWER_MAX).ok()
+        let answered = self.questions.send(Question::Status(reply)).ok().and_then(|()| answer.recv_timeout(ANSWER_MAX).ok());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered {
+            Some(status) => *known = status,
+            None => (known.state, known.reason) = self.silence(),
+        }
+        known.clone()
     }
 
     pub fn explain(&self, vchannel: &str) -> Option<Explanation> {
         let (reply, answer) = bounded(1);
-        self.questions.send(Question::Explain(vchannel.to_owned(), reply)).ok()?;
-        answer.recv_timeout(ANSWER_MAX).ok()?
+        let asked = self.questions.send(Question::Explain(vchannel.to_owned(), reply));
+        match asked.ok().and_then(|()| answer.recv_timeout(ANSWER_MAX).ok()) {
+            Some(explanation) => explanation,
+            None => {
+                let (state, reason) = self.silence();
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                let pin = known.channels.iter().find(|c| c.vchannel == vchannel)?.pin.clone();
+                let component =
+                    format!("it cannot answer: the pchannel is {state}{}", reason.map(|r| format!(": {r}")).unwrap_or_default());
+                Some(Explanation { vchannel: vchannel.to_owned(), pin: format!("when it was asked last: {pin}"), component })
+            }
+        }
+    }
+
+    /// The state of a thread that does not answer, and its reason.
+    fn silence(&self) -> (String, Option<String>) {
+        let (state, reason) = match self.died.get() {
+            Some(panic) => ("dead", format!("its thread panicked, restart the node: {panic}")),
+            None if self.stop.is_set() => ("closing", "the node is stopping; run the command again when it is back".to_owned()),
+            None => ("not answering", format!("its thread did not answer for {} s", ANSWER_MAX.as_secs())),
+        };
+        (state.to_owned(), Some(reason))
     }
 
     pub fn stop(&self) {
@@ -269,17 +309,8 @@ impl Running {
     fn answer(&mut self, question: Question) {
         match question {
             Question::Status(reply) => {
-                let mut status = self.core.status();
-                status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
-                status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
-                status.bytes_max += self.scan_limits.held_bytes_max;
-                if let Some(Blocked { reason, failures, since_ms, .. }) = &self.blocked {
-                    let seconds = self.now_ms().saturating_sub(*since_ms) / 1_000;
-                    status.state = "dead letters failing".to_owned();
-                    status.reason = Some(format!("{reason}; tried {failures} times in {seconds} s"));
-                }
                 // Who asked may have given up.
-                let _gone = reply.send(status);
+                let _gone = reply.send(self.status());
             }
             Question::Explain(vchannel, reply) => {
                 let explanation = self.explain(&vchannel);
@@ -287,6 +318,28 @@ impl Running {
             }
             Question::Stop => self.stop.set(),
         }
+    }
+
+    /// The core's account, with what the scan and the dead-letter file add to it.
+    fn status(&self) -> Status {
+        let mut status = self.core.status();
+        status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
+        status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
+        status.bytes_max += self.scan_limits.held_bytes_max;
+        if status.state != "working" {
+            return status;
+        }
+        if let Some(Blocked { reason, failures, since_ms, .. }) = &self.blocked {
+            let seconds = self.now_ms().saturating_sub(*since_ms) / 1_000;
+            status.state = "dead letters failing".to_owned();
+            status.reason = Some(format!("{reason}; tried {failures} times in {seconds} s"));
+        } else if let Some(ReadFailure { reason, times, since_ms }) = &status.scan.failing {
+            status.state = "scan failing".to_owned();
+            status.reason = Some(format!("{reason}; tried {times} times since {since_ms} ms (since 1970)"));
+        } else if status.reason.is_none() {
+            status.reason = status.scan.last_gap.clone();
+        }
+        status
     }
 
     fn explain(&mut self, vchannel: &str) -> Option<Explanation> {

@@ -24,6 +24,7 @@ mod settings;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod workers;
 mod write;
 
@@ -265,7 +266,7 @@ impl Node {
             component_digest: self.component.digest.clone(),
             component_bytes: self.component.size,
             budget_bytes: self.settings.budget_bytes,
-            pchannels: self.drivers.iter().filter_map(Driver::status).collect(),
+            pchannels: self.drivers.iter().map(Driver::status).collect(),
         }
     }
 

@@ -1,17 +1,19 @@
-//! The thread that reads a log for a pchannel. A reader that ends without our stop is opened again, after the last record read.
+//! The thread that reads a log for a pchannel. A reader that ends without our stop is opened again, after the last record read; at the
+//! earliest record, if that place is not in the log any more (filters make the replay safe).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use tidegate_core::calls::Position;
 use tidegate_core::retry::backoff_ms;
-use tidegate_core::scan::{ScanLimits, ScanStatus, Scanned, Scanner};
+use tidegate_core::scan::{ReadFailure, ScanLimits, ScanStatus, Scanned, Scanner};
 use tidegate_message::MessageId;
 
-use crate::stop::{STOP_GRAIN, Stop, join_within};
+use crate::stop::{STOP_GRAIN, Stop, join_within, panic_text};
 use crate::wal::{Log, LogError, LogItem, LogReader, ReadFrom};
 
 /// Messages of one batch, as the flusher takes them.
@@ -43,9 +45,14 @@ impl Scan {
             scanner: Scanner::new(limits),
             again: ReadAgain { log: log.clone(), reader: None },
             log,
+            noted: Instant::now(),
+            pending_bytes: 0,
+            failing: None,
+            gaps: 0,
+            last_gap: None,
         };
         let first = from.map_or(ReadFrom::Earliest, |p| ReadFrom::At(p.last_confirmed));
-        let thread = thread::Builder::new().name("scan".into()).spawn(move || reading.run(first))?;
+        let thread = thread::Builder::new().name("scan".into()).spawn(move || reading.run_to_the_end(first))?;
         Ok(Self { stop, status, thread: Some(thread) })
     }
 
@@ -69,9 +76,25 @@ struct Reading {
     status: Arc<Mutex<ScanStatus>>,
     scanner: Scanner,
     again: ReadAgain,
+    /// When the status was told last.
+    noted: Instant,
+    /// Bytes of messages that wait for the flusher.
+    pending_bytes: usize,
+    failing: Option<ReadFailure>,
+    gaps: u64,
+    last_gap: Option<String>,
 }
 
 impl Reading {
+    /// Reads until the stop; a panic is told as a failure that lasts.
+    fn run_to_the_end(&mut self, from: ReadFrom) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(from))) {
+            let text = panic_text(&*panic);
+            tracing::error!(pchannel = self.log.pchannel(), "the thread that reads the log panicked: {text}");
+            self.fail(format!("the thread that reads it panicked, restart the node: {text}"));
+        }
+    }
+
     fn run(&mut self, mut from: ReadFrom) {
         let mut failures = 0;
         while !self.stop.is_set() {
@@ -82,11 +105,39 @@ impl Reading {
             if self.stop.is_set() {
                 return;
             }
-            failures += 1;
-            let wait = Duration::from_millis(backoff_ms(failures));
-            let reason = ended.map_or_else(|e| e.to_string(), |()| "it ended".to_owned());
-            tracing::warn!(pchannel = self.log.pchannel(), "the scan stopped: {reason}; it is opened again in {wait:?}");
-            self.stop.pause(wait);
+            match ended {
+                Err(error @ LogError::Truncated { .. }) if from != ReadFrom::Earliest => {
+                    self.gaps += 1;
+                    let text = format!("records that were to be read are not in the log any more: {error}; the scan goes on there");
+                    tracing::error!(pchannel = self.log.pchannel(), "{text}");
+                    self.last_gap = Some(text);
+                    self.note();
+                    from = ReadFrom::Earliest;
+                }
+                ended => {
+                    failures += 1;
+                    let wait = Duration::from_millis(backoff_ms(failures));
+                    let reason = ended.map_or_else(|e| e.to_string(), |()| "the reader ended".to_owned());
+                    tracing::warn!(pchannel = self.log.pchannel(), "the scan stopped: {reason}; it is opened again in {wait:?}");
+                    self.fail(reason);
+                    self.stop.pause(wait);
+                }
+            }
+        }
+    }
+
+    /// Tells that the log cannot be read.
+    fn fail(&mut self, reason: String) {
+        let (times, since_ms) = self.failing.as_ref().map_or_else(|| (0, now_ms()), |f| (f.times, f.since_ms));
+        self.failing = Some(ReadFailure { reason, times: times.saturating_add(1), since_ms });
+        self.note();
+    }
+
+    /// Tells that it can be read again.
+    fn recover(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(pchannel = self.log.pchannel(), "the log is read again");
+            self.note();
         }
     }
 
@@ -104,6 +155,7 @@ impl Reading {
                     return Err(error);
                 }
             };
+            self.recover();
             let idle = item.is_none();
             match item {
                 Some(LogItem::Record(record)) => {
@@ -115,18 +167,29 @@ impl Reading {
                 Some(LogItem::IdleTick { tick, last_confirmed }) => self.scanner.idle_tick(tick, last_confirmed, &mut batch),
                 None => {}
             }
-            self.note(if batch.is_empty() { 0 } else { bytes });
+            self.pending_bytes = if batch.is_empty() { 0 } else { bytes };
             if !batch.is_empty() && (idle || batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES) {
+                self.note();
                 self.hand_on(std::mem::take(&mut batch));
                 bytes = 0;
+            } else if self.noted.elapsed() >= STOP_GRAIN {
+                self.note();
             }
         }
         Ok(())
     }
 
-    fn note(&self, pending_bytes: usize) {
-        let status = ScanStatus { pending_bytes, ..self.scanner.status() };
+    /// Tells where the scan stands: with each batch, and often enough without one; each record would be too often.
+    fn note(&mut self) {
+        let status = ScanStatus {
+            pending_bytes: self.pending_bytes,
+            failing: self.failing.clone(),
+            gaps: self.gaps,
+            last_gap: self.last_gap.clone(),
+            ..self.scanner.status()
+        };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        self.noted = Instant::now();
     }
 
     /// Hands messages on, those that were parked with their rows again: so many at a time that their bytes are bounded (ME-1).
@@ -134,9 +197,15 @@ impl Reading {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for mut scanned in released {
             if let Some(id) = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| m.id.clone()) {
-                let Some(payload) = self.read_again(&id) else { return };
-                bytes += payload.len();
-                scanned = scanned.unpark(payload);
+                match self.read_again(&id) {
+                    Reread::Payload(payload) => {
+                        bytes += payload.len();
+                        scanned = scanned.unpark(payload);
+                    }
+                    // The flusher takes no message without its rows: it recovers, and begins at the earliest record.
+                    Reread::Gone => {}
+                    Reread::Stopped => return,
+                }
             }
             batch.push(scanned);
             if bytes >= BATCH_BYTES {
@@ -147,21 +216,33 @@ impl Reading {
         self.send(batch);
     }
 
-    /// Reads a payload again, as often as it takes; `None` when the scan is stopped.
-    fn read_again(&mut self, id: &MessageId) -> Option<Bytes> {
+    /// Reads a payload again, as often as it takes.
+    fn read_again(&mut self, id: &MessageId) -> Reread {
         let mut failures = 0;
         while !self.stop.is_set() {
             match self.again.payload(id) {
-                Ok(payload) => return Some(payload),
+                Ok(payload) => {
+                    self.recover();
+                    return Reread::Payload(payload);
+                }
+                Err(error @ LogError::Truncated { .. }) => {
+                    tracing::error!(
+                        pchannel = self.log.pchannel(),
+                        "record {id}, whose rows were let go, is not in the log any more: {error}"
+                    );
+                    return Reread::Gone;
+                }
                 Err(error) => {
                     failures += 1;
                     let wait = Duration::from_millis(backoff_ms(failures));
-                    tracing::warn!(pchannel = self.log.pchannel(), "record {id} was not read again: {error}; tried again in {wait:?}");
+                    let reason = format!("record {id} was not read again: {error}");
+                    tracing::warn!(pchannel = self.log.pchannel(), "{reason}; tried again in {wait:?}");
+                    self.fail(reason);
                     self.stop.pause(wait);
                 }
             }
         }
-        None
+        Reread::Stopped
     }
 
     fn send(&self, batch: Vec<Scanned>) {
@@ -173,6 +254,19 @@ impl Reading {
             }
         }
     }
+}
+
+/// What reading a payload a second time came to.
+enum Reread {
+    Payload(Bytes),
+    /// It was truncated.
+    Gone,
+    Stopped,
+}
+
+fn now_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads records a second time. They are asked for in about the order of the log, so one reader that goes forward serves most of them.
@@ -209,7 +303,7 @@ mod tests {
     use tidegate_message::{MessageType, Outgoing, build};
 
     use super::*;
-    use crate::node::scripted::ScriptedLog;
+    use crate::node::scripted::{ScriptedLog, eventually};
     use crate::wal::TickSource;
     use crate::wal::embedded::{EmbeddedLogs, LogLimits};
 
@@ -254,6 +348,48 @@ mod tests {
             let _scan = Scan::start(Arc::new(log), 1, None, ScanLimits { held_bytes_max, ..ScanLimits::default() }, out).unwrap();
             assert_eq!(delivered(&batches, 6), expected, "with {held_bytes_max} bytes of room");
         }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_shows_until_it_is_read_again() {
+        let log = ScriptedLog::new(deletes(3));
+        let script = log.script.clone();
+        script.lock().unwrap().broken = true;
+        let (out, batches) = unbounded();
+        let scan = Scan::start(Arc::new(log), 1, None, ScanLimits::default(), out).unwrap();
+        eventually("a failure", || scan.status().failing.is_some_and(|f| f.reason.contains("the disk is gone") && f.times > 1));
+        script.lock().unwrap().broken = false;
+        assert_eq!(delivered(&batches, 3).len(), 3);
+        eventually("health", || scan.status().failing.is_none());
+    }
+
+    #[test]
+    fn a_scan_whose_start_was_truncated_begins_at_the_earliest_record_and_says_so() {
+        let log = ScriptedLog::new(deletes(6));
+        log.script.lock().unwrap().first = 4;
+        let from = Position { last_confirmed: MessageId::RocksMq(1), tick: 2 };
+        let (out, batches) = unbounded();
+        let scan = Scan::start(Arc::new(log), 1, Some(from), ScanLimits::default(), out).unwrap();
+        assert_eq!(delivered(&batches, 2), [("4".to_owned(), true), ("5".to_owned(), true)]);
+        let status = scan.status();
+        assert_eq!((status.gaps, status.failing), (1, None));
+        assert!(status.last_gap.is_some_and(|gap| gap.contains("begins at 4")));
+    }
+
+    #[test]
+    fn rows_that_were_let_go_and_truncated_are_not_waited_for() {
+        let mut messages = deletes(2);
+        messages.push(build::time_tick());
+        let log = ScriptedLog::new(messages);
+        // The first reader fails in front of the tick; what it read is truncated before the next one goes on.
+        log.script.lock().unwrap().fails_at = [2].into();
+        let script = log.script.clone();
+        let (out, batches) = unbounded();
+        let _scan = Scan::start(Arc::new(log), 1, None, ScanLimits { held_bytes_max: 0, ..ScanLimits::default() }, out).unwrap();
+        eventually("the first reader's end", || script.lock().unwrap().fails_at.is_empty());
+        script.lock().unwrap().first = 2;
+        // The flusher recovers when it gets one without rows.
+        assert_eq!(delivered(&batches, 2), [("0".to_owned(), false), ("1".to_owned(), false)]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Peers for tests: a log whose readers give given records and fail where they are told to, a component whose turns are a function.
+//! For tests: a log whose readers give given records and fail where they are told to, a component whose turns are a function.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 use tidegate_message::{MessageId, Outgoing, Record, WalName, build};
@@ -23,6 +24,23 @@ pub(super) struct ScriptedLog {
 pub(super) struct Script {
     /// Readers fail in front of each of these records, once.
     pub fails_at: BTreeSet<usize>,
+    /// Nothing can be read.
+    pub broken: bool,
+    /// Records before this one are truncated.
+    pub first: usize,
+}
+
+impl Script {
+    fn check(&self, next: usize) -> Result<(), LogError> {
+        if self.broken {
+            return Err(LogError::Storage("the disk is gone".to_owned()));
+        }
+        if next < self.first {
+            let [asked, first] = [next, self.first].map(|nth| MessageId::RocksMq(nth as i64));
+            return Err(LogError::Truncated { asked, first });
+        }
+        Ok(())
+    }
 }
 
 struct ScriptedReader {
@@ -66,8 +84,9 @@ impl Log for ScriptedLog {
         let next = match &from {
             ReadFrom::At(id) => at(id),
             ReadFrom::After(id) => at(id) + 1,
-            ReadFrom::Earliest | ReadFrom::Latest => 0,
+            ReadFrom::Earliest | ReadFrom::Latest => self.script.lock().unwrap().first,
         };
+        self.script.lock().unwrap().check(next)?;
         Ok(Box::new(ScriptedReader { records: self.records.clone(), next, script: self.script.clone() }))
     }
 
@@ -78,11 +97,12 @@ impl Log for ScriptedLog {
 
 impl LogReader for ScriptedReader {
     fn next(&mut self, wait: Duration) -> Result<Option<LogItem>, LogError> {
+        self.script.lock().unwrap().check(self.next)?;
         if self.script.lock().unwrap().fails_at.remove(&self.next) {
             return Err(LogError::Storage(format!("scripted, in front of {}", self.next)));
         }
         let Some(record) = self.records.get(self.next).cloned() else {
-            std::thread::sleep(wait);
+            thread::sleep(wait);
             return Ok(None);
         };
         self.next += 1;
@@ -117,5 +137,14 @@ impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 
 
     fn explain(&mut self, _: ChannelIndex) -> Result<String, Fault> {
         Ok("scripted".to_owned())
+    }
+}
+
+/// Waits for something that another thread does.
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not after 20 s");
+        thread::sleep(Duration::from_millis(10));
     }
 }

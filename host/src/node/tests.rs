@@ -13,7 +13,7 @@ use tidegate_message::build;
 use super::Settings;
 use super::dead_letters::DeadLetters;
 use super::driver::Driver;
-use super::scripted::{ScriptedGuests, ScriptedLog};
+use super::scripted::{ScriptedGuests, ScriptedLog, eventually};
 use super::workers::Peers;
 use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
 use crate::stop::Stop;
@@ -38,15 +38,6 @@ where
     Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap()
 }
 
-/// Waits for something that another thread does.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not after 20 s");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_component_that_always_wants_another_turn_starves_neither_completions_nor_questions_nor_a_stop() {
     let dir = tempfile::tempdir().unwrap();
@@ -60,7 +51,7 @@ fn a_component_that_always_wants_another_turn_starves_neither_completions_nor_qu
     });
     eventually("the answer of its call", || completions.load(Ordering::Relaxed) == 1);
     let asked = Instant::now();
-    let status = driver.status().expect("an answer");
+    let status = driver.status();
     assert!(status.turns > 0 && asked.elapsed() < Duration::from_secs(1), "{status:?}");
     stops_in_time(driver);
 }
@@ -73,6 +64,16 @@ fn stops_in_time<T>(running: T) {
 
 fn nothing(_: u64, _: &TurnInput, _: &Stop) -> Result<TurnOutput, Fault> {
     Ok(TurnOutput { intents: Vec::new(), taken: 0, report: TurnReport::default() })
+}
+
+/// Recovers without channels, and takes what comes.
+fn draining(turn: u64, input: &TurnInput, stop: &Stop) -> Result<TurnOutput, Fault> {
+    let intents = match turn {
+        1 => vec![Intent::VChannels],
+        2 => vec![Intent::Open(Vec::new())],
+        _ => Vec::new(),
+    };
+    nothing(turn, input, stop).map(|output| TurnOutput { intents, taken: input.page.len(), ..output })
 }
 
 /// A coordinator that calls are never answered by until it is dropped.
@@ -140,19 +141,65 @@ fn a_stop_does_not_wait_for_a_dead_letter_file_that_cannot_be_written() {
     log.records[1].properties.clear();
     let peers = peers(dir.path(), log);
     let letters = DeadLetters::unwritable(&dir.path().join("letters.jsonl"));
-    let turn = move |turn, input: &TurnInput, stop: &Stop| {
-        let intents = match turn {
-            1 => vec![Intent::VChannels],
-            2 => vec![Intent::Open(Vec::new())],
-            _ => Vec::new(),
-        };
-        nothing(turn, input, stop).map(|output| TurnOutput { intents, taken: input.page.len(), ..output })
-    };
-    let driver = Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap();
-    eventually("a state", || driver.status().is_some_and(|s| s.state == "dead letters failing"));
+    let driver = Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(draining))), &Settings::default()).unwrap();
+    eventually("a state", || driver.status().state == "dead letters failing");
     // The backoff between two tries is longer than a stop may take by then.
     std::thread::sleep(Duration::from_secs(7));
-    let status = driver.status().expect("an answer");
+    let status = driver.status();
     assert!(status.reason.as_ref().is_some_and(|r| r.contains("dead-letter file")), "{status:?}");
     stops_in_time(driver);
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_a_state_with_a_reason_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = ScriptedLog::new(vec![build::time_tick()]);
+    let script = log.script.clone();
+    let driver = start(peers(dir.path(), log), dir.path(), draining);
+    eventually("work", || driver.status().state == "working");
+    script.lock().unwrap().broken = true;
+    eventually("a state", || driver.status().state == "scan failing");
+    let status = driver.status();
+    assert!(status.reason.as_ref().is_some_and(|r| r.contains("the disk is gone") && r.contains("since")), "{status:?}");
+    script.lock().unwrap().broken = false;
+    eventually("work again", || driver.status().state == "working");
+}
+
+#[test]
+fn a_thread_that_panicked_is_dead_with_what_it_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = start(peers(dir.path(), ScriptedLog::new(Vec::new())), dir.path(), |turn, input, stop| {
+        assert!(turn < 2, "scripted");
+        draining(turn, input, stop)
+    });
+    eventually("its end", || driver.status().state == "dead");
+    let status = driver.status();
+    assert!(status.reason.as_ref().is_some_and(|r| r.contains("scripted") && r.contains("restart")), "{status:?}");
+    assert_eq!((status.pchannel.as_str(), status.term), ("p_0", 1));
+    stops_in_time(driver);
+}
+
+/// A coordinator whose first call panics.
+struct Panicking {
+    called: AtomicU64,
+}
+
+impl CoordinatorClient for Panicking {
+    fn call(&self, _: &Caller, call: &Call) -> Result<Reply, CallError> {
+        assert!(self.called.fetch_add(1, Ordering::Relaxed) > 0, "scripted");
+        Ok(if *call == Call::LoadConsume { Reply::Consume(None) } else { Reply::VChannels(Vec::new()) })
+    }
+
+    fn alloc_ids(&self, _: u32) -> Result<i64, CallError> {
+        Ok(1)
+    }
+}
+
+#[test]
+fn a_call_whose_thread_panics_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = Arc::new(Panicking { called: AtomicU64::new(0) });
+    let peers = Peers { coordinator, ..peers(dir.path(), ScriptedLog::new(Vec::new())) };
+    let driver = start(peers, dir.path(), draining);
+    eventually("work", || driver.status().state == "working");
 }

@@ -1,5 +1,6 @@
 //! Threads that do what the core wants done: calls, segment writes, appends.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tidegate_core::retry::CallId;
 use tidegate_message::build;
 
 use crate::coordinator::CoordinatorClient;
-use crate::stop::{Stop, join_within};
+use crate::stop::{Stop, join_within, panic_text};
 use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
 use crate::wal::{Log, LogError};
 
@@ -80,18 +81,24 @@ fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, ev
         if stop.is_set() {
             return;
         }
-        let result = match &work {
-            Work::Call(call) => peers.coordinator.call(caller, call).map(Outcome::Reply),
-            Work::Write(job) => write(peers, job),
-            Work::AppendFlush { vchannel, collection, partition, segment } => {
-                let message = build::flush(vchannel, *collection, *partition, *segment);
-                peers.log.append(vec![message]).map(|_| Outcome::Appended).map_err(of_log)
-            }
-            Work::OpenScan { .. } => Err(CallError::Permanent("a scan is not opened by a worker".to_owned())),
-        };
+        // A call whose thread is gone would be in flight for ever.
+        let result = catch_unwind(AssertUnwindSafe(|| perform(peers, caller, &work)));
+        let result = result.unwrap_or_else(|panic| Err(CallError::Transient(format!("its thread panicked: {}", panic_text(&*panic)))));
         if events.send(Event::Ended { id, result }).is_err() {
             return;
         }
+    }
+}
+
+fn perform(peers: &Peers, caller: &Caller, work: &Work) -> Result<Outcome, CallError> {
+    match work {
+        Work::Call(call) => peers.coordinator.call(caller, call).map(Outcome::Reply),
+        Work::Write(job) => write(peers, job),
+        Work::AppendFlush { vchannel, collection, partition, segment } => {
+            let message = build::flush(vchannel, *collection, *partition, *segment);
+            peers.log.append(vec![message]).map(|_| Outcome::Appended).map_err(of_log)
+        }
+        Work::OpenScan { .. } => Err(CallError::Permanent("a scan is not opened by a worker".to_owned())),
     }
 }
 

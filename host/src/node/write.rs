@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{Position, SegmentState};
@@ -17,6 +17,7 @@ use tidegate_message::{CreateSegment, Outgoing};
 use super::deletes::EVERY_PARTITION;
 use super::place::{Partitions, partition_names, with_keys};
 use super::shard::{places, shard_of};
+use super::wait::Wait;
 use super::{Node, NodeError, Settings};
 use crate::coordinator::CoordinatorClient;
 use crate::wal::embedded::EmbeddedLog;
@@ -103,8 +104,9 @@ impl Node {
         let collection = self.collection(name)?;
         let dropping = self.coordinator.begin_drop(collection.id)?;
         self.carry_out_drop(&dropping)?;
+        let mut wait = Wait::new(&collection.shards);
         while self.collections()?.iter().any(|c| c.id == collection.id) {
-            self.check_channels(&collection.shards)?;
+            wait.check(&self.status().pchannels, Instant::now())?;
             thread::sleep(POLL);
         }
         Ok(())
@@ -278,13 +280,18 @@ impl Node {
             segments.extend(ids);
             ticks.insert(shard.vchannel.clone(), appended.tick);
         }
+        let mut wait = Wait::new(&collection.shards);
+        let mut last = None;
         loop {
             let progress = self.flush_progress(&segments, &ticks)?;
             on_progress(progress);
+            if last.replace(progress) != Some(progress) {
+                wait.progressed();
+            }
             if progress == (FlushProgress { segments_left: 0, channels_left: 0 }) {
                 return Ok(());
             }
-            self.check_channels(&collection.shards)?;
+            wait.check(&self.status().pchannels, Instant::now())?;
             thread::sleep(POLL);
         }
     }
@@ -298,24 +305,6 @@ impl Node {
                 channels_left: ticks.iter().filter(|(vchannel, tick)| !passed(vchannel, **tick)).count(),
             }
         })?)
-    }
-
-    /// Whether every channel can go on; a wait for one that cannot would never end.
-    fn check_channels(&self, shards: &[Shard]) -> Result<(), NodeError> {
-        for status in self.status().pchannels {
-            for channel in status.channels.iter().filter(|c| shards.iter().any(|s| s.vchannel == c.vchannel)) {
-                let stopped = matches!(status.state.as_str(), "fenced" | "log moved");
-                if channel.standing == "detached" || stopped {
-                    let why = if stopped {
-                        format!("its pchannel is {}: {}", status.state, status.reason.unwrap_or_default())
-                    } else {
-                        channel.pin.clone()
-                    };
-                    return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why });
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn log_of(&self, vchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
