@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::node::{Node, Settings};
-use tidegate_message::columns::PrimaryKey;
+use tidegate_message::columns::{Columns, DataType, PrimaryKey, Values};
+use tidegate_message::schema::{Field, Schema};
 use tidegate_tests::rows::{keys, rows, schema};
 
 fn read_keys(node: &Node, collection: &str) -> Vec<i64> {
@@ -100,4 +101,40 @@ fn a_stop_during_ingest_and_during_recovery_ends_in_time_and_leaves_nothing_behi
     let collection = node.collection("things").unwrap();
     node.flush(&collection, &mut |_| ()).unwrap();
     assert_eq!(read_keys(&node, "things"), (0..written).collect::<Vec<_>>());
+}
+
+#[test]
+fn long_keys_and_rows_of_very_different_sizes_fit_into_the_log() {
+    let key = |n: usize| format!("{n} {}", "k".repeat(60_000));
+    let fields = vec![
+        Field { is_primary: true, max_length: 65_535, ..Field::new(100, "id", DataType::VarChar) },
+        Field::new(101, "doc", DataType::Json),
+    ];
+    let schema = Schema { name: "things".into(), fields, enable_dynamic_field: false, version: 0 };
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(&dir.path().join("n"), Settings::default(), true).unwrap();
+    let collection = node.create_collection(&schema, 1, &[]).unwrap();
+    // Many small documents, and twenty of 2 MB side by side: more than an append takes.
+    let mut columns = Columns::new(&schema);
+    columns.rows = 300;
+    for row in 0..columns.rows {
+        let doc = if (100..120).contains(&row) { format!("\"{}\"", "d".repeat(2_000_000)) } else { "1".to_owned() };
+        for (field, value) in [(2, key(row)), (3, doc)] {
+            let Values::Bytes { ends, bytes } = &mut columns.fields[field].values else { unreachable!() };
+            bytes.extend_from_slice(value.as_bytes());
+            ends.push(bytes.len());
+        }
+    }
+    columns.fields.drain(..2);
+    node.insert(&collection, None, &columns).unwrap();
+    let keys: Vec<PrimaryKey> = (0..299).map(|n| PrimaryKey::VarChar(key(n))).collect();
+    node.delete(&collection, &keys).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let mut left = 0;
+    node.read_rows(&collection, &mut |columns| {
+        left += columns.rows;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(left, 1);
 }

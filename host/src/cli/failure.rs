@@ -3,6 +3,7 @@
 use crate::admin::Answered;
 use crate::node::NodeError;
 use crate::tables::TableError;
+use crate::wal::LogError;
 
 /// What was asked for makes no sense; nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | NodeError::UnknownPartition { .. }
             | NodeError::Foreign { .. }
             | NodeError::Missing { .. }
-            | NodeError::Invalid(_),
+            | NodeError::Invalid(_)
+            | NodeError::Log(LogError::Invalid(_)),
         ) => true,
         Some(_) => false,
         None => matches!(cause.downcast_ref(), Some(TableError::Refused { .. })) || cause.is::<BadInput>(),
@@ -55,6 +57,8 @@ mod tests {
         let error = Err::<(), _>(NodeError::Invalid("no pchannel knows it".into())).context("explain").unwrap_err();
         assert_eq!(sentence(&error), "explain: no pchannel knows it");
         assert_eq!(exit_code(&error), 2);
+        assert_eq!(exit_code(&NodeError::Log(LogError::Invalid("an append of 1 GB".into())).into()), 2);
+        assert_eq!(exit_code(&NodeError::Log(LogError::Closed).into()), 1);
         assert_eq!(exit_code(&anyhow::anyhow!("a disk is full")), 1);
         assert_eq!(exit_code(&TableError::Unwritable { file: "f".into(), problem: "p".into() }.into()), 1);
         assert_eq!(exit_code(&Answered { message: "m".into(), code: 2 }.into()), 2);

@@ -15,6 +15,7 @@ mod driver;
 mod export;
 mod folder;
 mod guest;
+mod pieces;
 mod place;
 mod read;
 mod scan;

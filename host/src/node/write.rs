@@ -15,6 +15,7 @@ use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
 use super::deletes::EVERY_PARTITION;
+use super::pieces::{bytes_of_key, bytes_of_rows, check_keys, pieces};
 use super::place::{Partitions, partition_names, with_keys};
 use super::shard::{places, shard_of};
 use super::wait::Wait;
@@ -45,6 +46,14 @@ struct Assignment {
     segment: i64,
     rows: u64,
     bytes: u64,
+}
+
+/// Rows to insert.
+struct Batch<'a> {
+    columns: &'a Columns,
+    row_ids: Vec<i64>,
+    /// Bytes of each row in a message, at most.
+    sizes: Vec<usize>,
 }
 
 type Table = BTreeMap<(String, i64), Assignment>;
@@ -163,6 +172,7 @@ impl Node {
         let first_id = self.coordinator.alloc_ids(count)?;
         let row_ids: Vec<i64> = (first_id..first_id + i64::from(count)).collect();
         let columns = &*with_keys(&collection.schema, columns, &row_ids)?;
+        let sizes = bytes_of_rows(columns)?;
         let partitions = match collection.schema.fields.iter().find(|field| field.is_partition_key) {
             None => Partitions::One(self.partition_id(collection, partition)?),
             Some(key) if partition.is_none() => Partitions::by_key(collection, columns, key.id)?,
@@ -174,14 +184,15 @@ impl Node {
         let keys = columns.fields.iter().find(|f| f.is_primary).map(|f| places(&f.values, collection.shards.len())).unwrap_or_default();
         let mut rows: Vec<Vec<usize>> = vec![Vec::new(); collection.shards.len()];
         keys.into_iter().enumerate().for_each(|(row, shard)| rows[shard].push(row));
-        let (partitions, row_ids) = (&partitions, &row_ids);
+        let batch = &Batch { columns, row_ids, sizes };
+        let partitions = &partitions;
         // Shards on different pchannels wait for different fsyncs.
         thread::scope(|scope| {
             let of_shard = |(shard, rows): (&'_ Shard, Vec<usize>)| {
                 let vchannel = shard.vchannel.clone();
                 scope.spawn(move || {
                     let mut parts = partitions.split(&rows).into_iter();
-                    parts.try_for_each(|(partition, rows)| self.insert_into(collection, &vchannel, partition, columns, &rows, row_ids))
+                    parts.try_for_each(|(partition, rows)| self.insert_into(collection, &vchannel, partition, batch, &rows))
                 })
             };
             let running: Vec<_> = collection.shards.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()).map(of_shard).collect();
@@ -194,15 +205,12 @@ impl Node {
         collection: &CollectionInfo,
         vchannel: &str,
         partition: i64,
-        columns: &Columns,
+        batch: &Batch<'_>,
         rows: &[usize],
-        row_ids: &[i64],
     ) -> Result<(), NodeError> {
-        let bytes_a_row = (columns.memory_bytes() / columns.rows.max(1)).max(1);
-        let rows_a_message = (self.settings.message_bytes / bytes_a_row).max(1);
-        for rows in rows.chunks(rows_a_message) {
-            let ids: Vec<i64> = rows.iter().map(|&row| row_ids[row]).collect();
-            self.append_insert(collection, vchannel, partition, &columns.select(rows), &ids)?;
+        for rows in pieces(rows, &|&row| batch.sizes[row], self.settings.message_bytes) {
+            let ids: Vec<i64> = rows.iter().map(|&row| batch.row_ids[row]).collect();
+            self.append_insert(collection, vchannel, partition, &batch.columns.select(rows), &ids)?;
         }
         Ok(())
     }
@@ -246,15 +254,15 @@ impl Node {
     /// Deletes rows by their primary keys, in every partition, and returns when the deletes are durable in the log.
     ///
     /// # Errors
-    /// A key is of another type than the schema's, or the log refuses.
+    /// A key is of another type than the schema's or longer than an append, or the log refuses.
     pub fn delete(&self, collection: &CollectionInfo, keys: &[PrimaryKey]) -> Result<u64, NodeError> {
+        check_keys(keys)?;
         let mut of_shard: Vec<Vec<PrimaryKey>> = vec![Vec::new(); collection.shards.len()];
         keys.iter().for_each(|key| of_shard[shard_of(key, collection.shards.len())].push(key.clone()));
         for (shard, keys) in collection.shards.iter().zip(of_shard) {
-            let messages: Vec<Outgoing> =
-                keys.chunks(DELETE_KEYS_MAX).map(|keys| build::delete(&shard.vchannel, collection.id, EVERY_PARTITION, keys)).collect();
-            if !messages.is_empty() {
-                self.log_of(&shard.vchannel)?.append(messages)?;
+            for keys in pieces(&keys, &bytes_of_key, self.settings.message_bytes) {
+                let message = |keys| build::delete(&shard.vchannel, collection.id, EVERY_PARTITION, keys);
+                self.log_of(&shard.vchannel)?.append(keys.chunks(DELETE_KEYS_MAX).map(message).collect())?;
             }
         }
         Ok(keys.len() as u64)
