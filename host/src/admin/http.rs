@@ -54,6 +54,7 @@ mod tests {
     use tidegate_core::pchannel::{Limits, Pchannel, Status};
 
     use super::*;
+    use crate::node::Syncs;
 
     #[test]
     fn a_node_is_healthy_while_every_pchannel_works_and_says_what_is_wrong_else() {
@@ -61,8 +62,15 @@ mod tests {
             let caller = Caller { node_id: 1, pchannel: "p_0".into(), term: 1 };
             Status { state: state.into(), reason: Some("a reason".into()), ..Pchannel::new(caller, Limits::default()).status() }
         };
-        let node =
-            |pchannels| NodeStatus { dir: "/n".into(), component_digest: "d".into(), component_bytes: 1, budget_bytes: 100, pchannels };
+        let node = |pchannels| NodeStatus {
+            dir: "/n".into(),
+            component_digest: "d".into(),
+            component_bytes: 1,
+            budget_bytes: 100,
+            wal_name: "rocksmq".into(),
+            syncs: Syncs::default(),
+            pchannels,
+        };
         assert_eq!(ailment(&node(vec![pchannel("working")])), None);
         for state in ["dead", "scan failing", "dead letters failing", "not answering", "fenced", "recovering again", "in_recovery"] {
             let said = ailment(&node(vec![pchannel("working"), pchannel(state)]));

@@ -12,7 +12,7 @@ use tidegate_core::ledger::Account;
 use tidegate_core::pchannel::{ChannelStatus, Status};
 use tidegate_message::MessageType;
 
-use crate::node::{NODE_ID, NodeStatus};
+use crate::node::{Durations, NODE_ID, NodeStatus};
 
 /// Content type of the text format.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,7 +37,9 @@ type Series = (Vec<(&'static str, String)>, f64);
 
 impl Collector for Scrape {
     fn encode(&self, mut out: DescriptorEncoder) -> fmt::Result {
-        let pchannels = &self.0.pchannels;
+        let Scrape(NodeStatus { pchannels, syncs, wal_name, .. }) = self;
+        // A channel that is gone holds nothing: its series end.
+        let channels: Vec<&ChannelStatus> = pchannels.iter().flat_map(|p| &p.channels).filter(|c| is_there(c)).collect();
         let mut family = |name: &str, help: &str, kind: MetricType, series: Vec<Series>| -> fmt::Result {
             let mut family = out.encode_descriptor(name, help, None, kind)?;
             for (labels, value) in &series {
@@ -50,16 +52,26 @@ impl Collector for Scrape {
             Ok(())
         };
         let by_pchannel = |of: fn(&Status) -> Series| pchannels.iter().map(of).collect::<Vec<_>>();
-        let by_channel = |of: fn(&ChannelStatus) -> Option<f64>| {
-            let channels = pchannels.iter().flat_map(|p| &p.channels);
-            channels.filter_map(|c| Some((channel(c), of(c)?))).collect::<Vec<_>>()
-        };
+        let by_channel =
+            |of: fn(&ChannelStatus) -> Option<f64>| channels.iter().filter_map(|c| Some((channel(c), of(c)?))).collect::<Vec<_>>();
         use MetricType::{Counter, Gauge};
         family("milvus_wal_flusher_info", "What the flusher of a pchannel is doing", Gauge, by_pchannel(info))?;
+        let wal_info = |p: &Status| {
+            let labels = [node(), ("channel_name", p.pchannel.clone()), ("term", p.term.to_string()), ("wal_name", wal_name.clone())];
+            (labels.into(), 1.0)
+        };
+        family("milvus_wal_info", "Open logs", Gauge, pchannels.iter().map(wal_info).collect())?;
         family("milvus_wal_flusher_time_tick", "Seconds since 1970 of the last message read", Gauge, by_pchannel(time_tick))?;
         family("milvus_wal_flusher_empty_time_tick_filtered", "Idle ticks passed over", Counter, by_pchannel(idle_ticks))?;
-        let in_flight = pchannels.iter().map(|p| p.in_flight as f64).sum();
-        family("milvus_wal_flusher_sync_dispatcher_pending_tasks", "Writes and calls in flight", Gauge, vec![(vec![node()], in_flight)])?;
+        let pending = pchannels.iter().map(|p| p.syncs as f64).sum();
+        let done = syncs.executed.count() as f64;
+        family(
+            "milvus_wal_flusher_sync_dispatcher_pending_tasks",
+            "Segment writes and saves under way",
+            Gauge,
+            vec![(vec![node()], pending)],
+        )?;
+        family("milvus_wal_flusher_sync_dispatcher_task", "Segment writes and saves tried", Counter, vec![(vec![node()], done)])?;
         for (name, help, kind, of) in SCANNER {
             family(name, help, kind, pchannels.iter().flat_map(of).collect())?;
         }
@@ -70,9 +82,20 @@ impl Collector for Scrape {
             Gauge,
             lag,
         )?;
+        let pin_info = |c: &&ChannelStatus| {
+            let kind = [("kind", c.pin_kind.clone())];
+            (channel(c).into_iter().chain(kind).collect(), 1.0)
+        };
+        family("tidegate_channel_pin_info", "What holds the checkpoint", Gauge, channels.iter().map(pin_info).collect())?;
+        family(
+            "tidegate_channel_pin_age_seconds",
+            "Event time between the first message that is not finished and the last message read",
+            Gauge,
+            by_channel(|c| c.pin_age_ms.map(|ms| ms as f64 / 1_000.0)),
+        )?;
         family("tidegate_channel_pins", "Messages that hold the checkpoint", Gauge, by_channel(|c| Some(c.pins as f64)))?;
         family("tidegate_channel_held_bytes", "Bytes of messages that are not finished", Gauge, by_channel(|c| Some(c.held_bytes as f64)))?;
-        let rows = pchannels.iter().flat_map(|p| &p.channels).flat_map(ledger_rows).collect();
+        let rows = channels.iter().flat_map(|c| ledger_rows(c)).collect();
         family("tidegate_ledger_rows", "Rows delivered since the scan was opened, by how they ended", Gauge, rows)?;
         family(
             "tidegate_guard_refusals",
@@ -92,7 +115,19 @@ impl Collector for Scrape {
             Counter,
             by_pchannel(|p| count(p, p.scan.gaps)),
         )?;
-        family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))
+        family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))?;
+        for (name, help, durations) in [
+            ("milvus_wal_flusher_sync_dispatcher_queue_duration_seconds", "How long segment writes and saves waited", &syncs.queued),
+            ("milvus_wal_flusher_sync_dispatcher_execute_duration_seconds", "How long segment writes and saves took", &syncs.executed),
+        ] {
+            let bounds = Durations::bounds().chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(durations.counts.iter().copied().chain(std::iter::repeat(0))).collect();
+            let mut family = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            let labels = [node()];
+            let mut one = family.encode_family(&labels)?;
+            one.encode_histogram::<NoLabelSet>(durations.sum_seconds, durations.count(), &buckets, None)?;
+        }
+        Ok(())
     }
 }
 
@@ -155,6 +190,11 @@ fn count(p: &Status, count: u64) -> Series {
     (vec![node(), ("pchannel", p.pchannel.clone())], count as f64)
 }
 
+/// Whether a channel is there: dropped ones, and those that the coordinator never knew, are not.
+fn is_there(c: &ChannelStatus) -> bool {
+    !matches!(c.standing.as_str(), "dropped" | "unknown to the coordinator")
+}
+
 fn channel(c: &ChannelStatus) -> Vec<(&'static str, String)> {
     vec![node(), ("channel", c.vchannel.clone())]
 }
@@ -179,6 +219,7 @@ mod tests {
     use tidegate_core::scan::ScanStatus;
 
     use super::*;
+    use crate::node::Syncs;
 
     #[test]
     fn a_scrape_has_the_names_and_labels_that_dashboards_know() {
@@ -188,12 +229,17 @@ mod tests {
             vchannel: "p_0_1v0".into(),
             standing: "served".into(),
             pin: "7 rows".into(),
+            pin_kind: "rows".into(),
+            pin_age_ms: Some(1_500),
             checkpoint_tick: Some(1),
             lag_ms: Some(2_500),
             pins: 3,
             held_bytes: 64,
             ledger,
         };
+        // Those that are gone have no series left, lag and pins included.
+        let gone = ChannelStatus { vchannel: "p_0_2v0".into(), standing: "dropped".into(), ..channel.clone() };
+        let unknown = ChannelStatus { vchannel: "p_0_3v0".into(), standing: "unknown to the coordinator".into(), ..channel.clone() };
         let pchannel = Status {
             pchannel: "p_0".into(),
             term: 4,
@@ -203,7 +249,8 @@ mod tests {
             consume_tick: None,
             held_bytes: 64,
             bytes_max: 100,
-            in_flight: 2,
+            in_flight: 5,
+            syncs: 2,
             faults: 1,
             guard_refusals: 0,
             dead_letters: 0,
@@ -213,26 +260,45 @@ mod tests {
             unknown_types: 0,
             pressure_cuts: 0,
             scan: ScanStatus { messages: [(MessageType::INSERT, 8)].into(), transaction_bytes: 12, ..ScanStatus::default() },
-            channels: vec![channel],
+            channels: vec![channel, gone, unknown],
         };
-        let status =
-            NodeStatus { dir: "/n".into(), component_digest: "d".into(), component_bytes: 1, budget_bytes: 100, pchannels: vec![pchannel] };
+        let mut counts = vec![0; 16];
+        counts[0] = 3;
+        let syncs =
+            Syncs { queued: Durations { counts: counts.clone(), sum_seconds: 0.25 }, executed: Durations { counts, sum_seconds: 0.5 } };
+        let status = NodeStatus {
+            dir: "/n".into(),
+            component_digest: "d".into(),
+            component_bytes: 1,
+            budget_bytes: 100,
+            wal_name: "rocksmq".into(),
+            syncs,
+            pchannels: vec![pchannel],
+        };
         let text = render(status);
         for line in [
             r#"milvus_wal_flusher_info{node_id="1",channel_name="p_0",term="4",state="working"} 1.0"#,
             r#"milvus_wal_flusher_time_tick{node_id="1",channel_name="p_0",term="4"} 1.5"#,
             r#"milvus_wal_flusher_empty_time_tick_filtered_total{node_id="1",channel_name="p_0"} 5.0"#,
             r#"milvus_wal_flusher_sync_dispatcher_pending_tasks{node_id="1"} 2.0"#,
+            r#"milvus_wal_flusher_sync_dispatcher_task_total{node_id="1"} 3.0"#,
+            r#"milvus_wal_flusher_sync_dispatcher_queue_duration_seconds_bucket{le="0.001",node_id="1"} 3"#,
+            r#"milvus_wal_flusher_sync_dispatcher_queue_duration_seconds_bucket{le="+Inf",node_id="1"} 3"#,
+            r#"milvus_wal_flusher_sync_dispatcher_execute_duration_seconds_sum{node_id="1"} 0.5"#,
+            r#"milvus_wal_info{node_id="1",channel_name="p_0",term="4",wal_name="rocksmq"} 1.0"#,
             r#"milvus_wal_scanner_total{node_id="1",channel_name="p_0",scanner_model="catchup"} 1.0"#,
             r#"milvus_wal_scan_message_total{node_id="1",channel_name="p_0",message_type="Insert",scanner_model="catchup"} 8.0"#,
             r#"milvus_wal_scan_txn_total{node_id="1",channel_name="p_0",state="committed"} 0.0"#,
             r#"milvus_wal_scanner_txn_buf_bytes{node_id="1",channel_name="p_0"} 12.0"#,
             r#"tidegate_channel_checkpoint_lag_seconds{node_id="1",channel="p_0_1v0"} 2.5"#,
+            r#"tidegate_channel_pin_info{node_id="1",channel="p_0_1v0",kind="rows"} 1.0"#,
+            r#"tidegate_channel_pin_age_seconds{node_id="1",channel="p_0_1v0"} 1.5"#,
             r#"tidegate_ledger_rows{node_id="1",channel="p_0_1v0",kind="insert",end="pending"} 7.0"#,
             r#"tidegate_component_faults_total{node_id="1",pchannel="p_0"} 1.0"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains("p_0_2v0") && !text.contains("p_0_3v0"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -74,3 +74,19 @@ fn a_node_with_a_long_path_and_a_stale_socket_answers_and_refuses_in_words() {
     });
     assert!(freed, "a stopped socket keeps no node");
 }
+
+#[test]
+fn the_series_of_a_channel_end_with_its_drop() {
+    let root = tempfile::tempdir().unwrap();
+    let node = Node::open(&root.path().join("n"), Settings::default(), true).unwrap();
+    let schema = root.path().join("s.json");
+    std::fs::write(&schema, r#"{"name": "c", "fields": [{"name": "id", "dtype": "INT64", "is_primary": true}]}"#).unwrap();
+    let collection = node.create_collection(&crate::tables::read_schema(&schema).unwrap(), 1, &[]).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let vchannel = &collection.shards[0].vchannel;
+    assert!(super::metrics::render(node.status()).contains(vchannel));
+    node.drop_collection("c").unwrap();
+    let known = node.status().pchannels.iter().any(|p| p.channels.iter().any(|c| c.vchannel == *vchannel));
+    let scrape = super::metrics::render(node.status());
+    assert!(known && !scrape.contains(vchannel), "{scrape}");
+}

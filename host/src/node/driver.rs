@@ -18,7 +18,7 @@ use super::dead_letters::DeadLetters;
 use super::guest::{Guest, Guests};
 use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
-use super::{Explanation, NODE_ID, Settings};
+use super::{Explanation, NODE_ID, Settings, Syncs};
 use crate::engine::GuestConfig;
 use crate::stop::{Stop, panic_text};
 
@@ -33,6 +33,7 @@ pub(super) struct Driver {
     stop: Stop,
     /// The state that was answered last.
     known: Mutex<Status>,
+    syncs: Arc<Mutex<Syncs>>,
     /// What the thread said when it panicked.
     died: Arc<OnceLock<String>>,
     thread: Option<JoinHandle<()>>,
@@ -59,9 +60,10 @@ impl Driver {
             ..Limits::default()
         };
         let stop = Stop::default();
+        let syncs = Arc::default();
         let (questions, asked) = unbounded();
         let (events, happened) = unbounded();
-        let workers = Workers::start(&peers, &caller, settings.writers, &events, &stop)?;
+        let workers = Workers::start(&peers, &caller, settings.writers, &events, &stop, &syncs)?;
         let (batches, delivered) = bounded(BATCHES);
         let mut running = Running {
             core: Pchannel::new(caller, limits),
@@ -89,7 +91,7 @@ impl Driver {
             }
         };
         let thread = thread::Builder::new().name(pchannel).spawn(run)?;
-        Ok(Self { questions, stop, known, died, thread: Some(thread) })
+        Ok(Self { questions, stop, known, syncs, died, thread: Some(thread) })
     }
 
     /// Returns the state of the pchannel; of one that does not answer, the last state known and what became of its thread.
@@ -102,6 +104,11 @@ impl Driver {
             None => (known.state, known.reason) = self.silence(),
         }
         known.clone()
+    }
+
+    /// Returns what the workers did.
+    pub fn syncs(&self) -> Syncs {
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn explain(&self, vchannel: &str) -> Option<Explanation> {

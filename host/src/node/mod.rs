@@ -23,6 +23,7 @@ mod scan;
 mod scripted;
 mod settings;
 mod shard;
+mod syncs;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -41,6 +42,7 @@ use tidegate_core::pchannel::Status;
 pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
 pub use self::settings::Settings;
+pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;
 
 use self::directory::Directory;
@@ -49,8 +51,8 @@ use self::write::Assignments;
 use crate::coordinator::EmbeddedCoordinator;
 use crate::engine::{BUILT_IN, Engine, EngineError, Loaded};
 use crate::storage::{ChunkStore, StorageError};
-use crate::wal::LogError;
 use crate::wal::embedded::{EmbeddedLog, EmbeddedLogs, LogLimits};
+use crate::wal::{Log, LogError};
 
 /// The id of the one node of a directory.
 pub const NODE_ID: i64 = 1;
@@ -147,6 +149,12 @@ pub struct NodeStatus {
     pub component_bytes: usize,
     /// Bytes that the messages of all pchannels may hold.
     pub budget_bytes: usize,
+    /// The kind of its logs, as Milvus names it.
+    #[serde(default)]
+    pub wal_name: String,
+    /// What its workers did for syncs.
+    #[serde(default)]
+    pub syncs: Syncs,
     /// Its pchannels.
     pub pchannels: Vec<Status>,
 }
@@ -204,7 +212,7 @@ impl Node {
                 filter: node.settings.bloom_filter,
                 delta_form: node.settings.delta_log,
             };
-            let dead_letters = node.directory.dead_letters(crate::wal::Log::pchannel(&**log))?;
+            let dead_letters = node.directory.dead_letters(log.pchannel())?;
             node.drivers.push(Driver::start(peers, dead_letters, node.component.clone(), &node.settings).map_err(|e| setup(&e))?);
         }
         Ok(node)
@@ -262,7 +270,11 @@ impl Node {
 
     /// Returns the state of every pchannel.
     pub fn status(&self) -> NodeStatus {
+        let mut syncs = Syncs::default();
+        self.drivers.iter().for_each(|d| syncs.add(&d.syncs()));
         NodeStatus {
+            wal_name: self.logs.values().next().map(|log| log.wal().to_string()).unwrap_or_default(),
+            syncs,
             dir: self.dir().to_owned(),
             component_digest: self.component.digest.clone(),
             component_bytes: self.component.size,

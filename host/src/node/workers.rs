@@ -1,9 +1,9 @@
 //! Threads that do what the core wants done: calls, segment writes, appends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
@@ -12,6 +12,7 @@ use tidegate_core::pchannel::{Event, Outcome, Work, WriteJob, Written};
 use tidegate_core::retry::CallId;
 use tidegate_message::build;
 
+use super::Syncs;
 use crate::coordinator::CoordinatorClient;
 use crate::stop::{Stop, join_within, panic_text};
 use crate::storage::{Body, ChunkStore, DeleteJob, RowBatchJob, StorageError, WriteOutcome, write_deletes, write_rows};
@@ -35,23 +36,34 @@ pub(super) struct Peers {
 /// How long a stop waits for what workers are doing: a peer of another kind than the embedded ones may hang.
 const END_MAX: Duration = Duration::from_millis(1_500);
 
+/// A piece of work and when it began.
+type Queued = (CallId, Work, Instant);
+
 /// The threads of one pchannel. Dropping them stops them: what they are doing is waited for, what is queued is not begun.
 pub(super) struct Workers {
     stop: Stop,
-    calls: Option<Sender<(CallId, Work)>>,
-    writes: Option<Sender<(CallId, Work)>>,
+    calls: Option<Sender<Queued>>,
+    writes: Option<Sender<Queued>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    pub fn start(peers: &Peers, caller: &Caller, writers: usize, events: &Sender<Event>, stop: &Stop) -> std::io::Result<Self> {
+    pub fn start(
+        peers: &Peers,
+        caller: &Caller,
+        writers: usize,
+        events: &Sender<Event>,
+        stop: &Stop,
+        syncs: &Arc<Mutex<Syncs>>,
+    ) -> std::io::Result<Self> {
         let (calls, call_queue) = unbounded();
         let (writes, write_queue) = unbounded();
         let mut threads = Vec::new();
         for (name, count, queue) in [("calls", CALLERS, call_queue), ("writes", writers, write_queue)] {
             for _ in 0..count {
-                let (peers, caller, queue, events, stop) = (peers.clone(), caller.clone(), queue.clone(), events.clone(), stop.clone());
-                let run = move || work_off(&peers, &caller, &queue, &events, &stop);
+                let (peers, caller, queue, events) = (peers.clone(), caller.clone(), queue.clone(), events.clone());
+                let (stop, syncs) = (stop.clone(), syncs.clone());
+                let run = move || work_off(&peers, &caller, &queue, &events, &stop, &syncs);
                 threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
             }
         }
@@ -62,7 +74,7 @@ impl Workers {
         let queue = if matches!(work, Work::Write(_)) { &self.writes } else { &self.calls };
         if let Some(queue) = queue {
             // The queue is open as long as this is alive.
-            let _sent = queue.send((id, work));
+            let _sent = queue.send((id, work, Instant::now()));
         }
     }
 }
@@ -76,14 +88,20 @@ impl Drop for Workers {
     }
 }
 
-fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<(CallId, Work)>, events: &Sender<Event>, stop: &Stop) {
-    for (id, work) in queue {
+fn work_off(peers: &Peers, caller: &Caller, queue: &Receiver<Queued>, events: &Sender<Event>, stop: &Stop, syncs: &Mutex<Syncs>) {
+    for (id, work, queued) in queue {
         if stop.is_set() {
             return;
         }
+        let began = Instant::now();
         // A call whose thread is gone would be in flight for ever.
         let result = catch_unwind(AssertUnwindSafe(|| perform(peers, caller, &work)));
         let result = result.unwrap_or_else(|panic| Err(CallError::Transient(format!("its thread panicked: {}", panic_text(&*panic)))));
+        if Syncs::include(&work) {
+            let mut syncs = syncs.lock().unwrap_or_else(PoisonError::into_inner);
+            syncs.queued.observe(began.duration_since(queued));
+            syncs.executed.observe(began.elapsed());
+        }
         if events.send(Event::Ended { id, result }).is_err() {
             return;
         }

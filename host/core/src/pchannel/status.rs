@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Instance, Pchannel, Phase};
+use super::{Counters, Instance, Pchannel, Phase, Work};
 use crate::account::{ChannelAccount, Pinned, Standing};
+use crate::calls::Call;
 use crate::ledger::Ledger;
 use crate::scan::ScanStatus;
 use crate::turn::{ChannelIndex, EVERY_CHANNEL, Ordinal, TurnReport};
@@ -29,6 +30,9 @@ pub struct Status {
     pub bytes_max: usize,
     /// Calls and writes in flight.
     pub in_flight: usize,
+    /// Those of them that write a segment's files or save their paths.
+    #[serde(default)]
+    pub syncs: usize,
     /// Instances lost to a fault.
     pub faults: u64,
     /// Intents that the guard refused.
@@ -60,6 +64,12 @@ pub struct ChannelStatus {
     pub standing: String,
     /// What holds its checkpoint, by the host's own account.
     pub pin: String,
+    /// The same in a word: `nothing`, `rows`, `deletes`, `control`, or the standing where that holds it.
+    #[serde(default)]
+    pub pin_kind: String,
+    /// Milliseconds of event time between the first message that is not finished and the last delivered one.
+    #[serde(default)]
+    pub pin_age_ms: Option<u64>,
     /// Tick of the stored checkpoint.
     pub checkpoint_tick: Option<u64>,
     /// Milliseconds of event time between the stored checkpoint and the last delivered message.
@@ -133,6 +143,7 @@ impl Pchannel {
             held_bytes: self.held_bytes(),
             bytes_max: self.limits.bytes_max,
             in_flight: self.calls.len(),
+            syncs: self.calls.iter().filter(|c| matches!(c.what.work, Work::Write(_) | Work::Call(Call::SaveBinlogPaths(_)))).count(),
             faults: self.counters.faults,
             guard_refusals: self.counters.guard_refusals,
             dead_letters: self.counters.dead_letters,
@@ -161,17 +172,27 @@ impl Pchannel {
 
     pub(super) fn channel_status(&self, account: &ChannelAccount) -> ChannelStatus {
         let stored = account.stored_position.as_ref().or(account.seek.as_ref()).map(|p| p.tick);
+        let first = account.pins.values().next();
+        let standing = match account.standing {
+            Standing::Unknown => "asking",
+            Standing::Served => "served",
+            Standing::Dropped => "dropped",
+            Standing::NotFound => "unknown to the coordinator",
+            Standing::Detached { .. } => "detached",
+        };
+        let kind = match (&account.standing, first.map(|pin| &pin.what)) {
+            (Standing::Served, None) => "nothing",
+            (Standing::Served, Some(Pinned::Rows { .. })) => "rows",
+            (Standing::Served, Some(Pinned::Deletes { .. })) => "deletes",
+            (Standing::Served, Some(Pinned::Control(_))) => "control",
+            _ => standing,
+        };
         ChannelStatus {
             vchannel: account.name.clone(),
-            standing: match account.standing {
-                Standing::Unknown => "asking",
-                Standing::Served => "served",
-                Standing::Dropped => "dropped",
-                Standing::NotFound => "unknown to the coordinator",
-                Standing::Detached { .. } => "detached",
-            }
-            .to_owned(),
+            standing: standing.to_owned(),
             pin: describe_pin(account),
+            pin_kind: kind.to_owned(),
+            pin_age_ms: first.map(|pin| (self.tick >> 18).saturating_sub(pin.position.tick >> 18)),
             checkpoint_tick: stored,
             lag_ms: stored.map(|s| (self.tick >> 18).saturating_sub(s >> 18)),
             pins: account.pins.len(),
