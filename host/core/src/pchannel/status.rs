@@ -103,9 +103,9 @@ impl Pchannel {
         self.names.get(vchannel).copied().filter(|index| self.channels.contains_key(index))
     }
 
-    /// Whether a component instance can be asked.
+    /// Whether there is a component instance to be asked, between two turns.
     pub fn has_instance(&self) -> bool {
-        matches!(self.instance, Instance::Ready)
+        !matches!(self.instance, Instance::Absent(_) | Instance::Building)
     }
 
     /// Whether nothing waits: no message, no call, no completion.
