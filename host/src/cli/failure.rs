@@ -25,6 +25,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | NodeError::UnknownPartition { .. }
             | NodeError::Foreign { .. }
             | NodeError::Missing { .. }
+            | NodeError::Held { .. }
             | NodeError::Invalid(_)
             | NodeError::Log(LogError::Invalid(_)),
         ) => true,

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | failed: the same command may succeed later, or once what the error names is set right |
-//! | 2 | bad input: the arguments or a file are not what they should be; nothing was written |
+//! | 2 | bad input: the arguments, a file or the directory are not what they should be; nothing was written |
 
 mod bench;
 mod binlog;
@@ -71,7 +71,7 @@ Examples:
 Exit codes:
   0  done
   1  failed: the error says what to set right; the same command may then succeed
-  2  bad input: the arguments or a file are not what they should be; nothing was written
+  2  bad input: the arguments, a file or the directory are not what they should be; nothing was written
 
 With --json the last line of the output is one JSON object.
 TIDEGATE_LOG=debug says more on stderr; TIDEGATE_<KEY> overrides a key of tidegate.toml.";
