@@ -15,6 +15,7 @@ mod driver;
 mod export;
 mod folder;
 mod guest;
+mod orphans;
 mod pieces;
 mod place;
 mod read;
@@ -47,6 +48,7 @@ pub use self::write::FlushProgress;
 
 use self::directory::Directory;
 use self::driver::Driver;
+use self::orphans::remove_orphans;
 use self::write::Assignments;
 use crate::coordinator::EmbeddedCoordinator;
 use crate::engine::{BUILT_IN, Engine, EngineError, Loaded};
@@ -195,6 +197,7 @@ impl Node {
         let setup = |e: &dyn std::fmt::Display| NodeError::Setup(format!("{}: {e}", dir.display()));
         let coordinator = Arc::new(EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| setup(&e))?);
         let chunks = Arc::new(ChunkStore::open(&dir.join("chunks"))?);
+        remove_orphans(&coordinator, &chunks)?;
         let stores = EmbeddedLogs::open(&dir.join("wal"), LogLimits::default())?;
         let mut logs = BTreeMap::new();
         for name in settings.pchannel_names() {

@@ -76,6 +76,15 @@ impl ChunkStore {
         }
     }
 
+    /// Removes an object.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StorageError`], naming the key.
+    pub fn remove(&self, key: &str) -> Result<(), StorageError> {
+        block_on(self.objects.delete(&parse(key)?)).map_err(|error| classify(key, error))
+    }
+
     /// Gives an object a second name, a path outside of the store: a hard link, or a copy where the file system cannot link. Objects never
     /// change, so neither does what the path names.
     ///

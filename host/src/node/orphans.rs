@@ -1,0 +1,44 @@
+//! Segment files that a crash left between their write and the save of their paths: nobody will ever read them.
+
+use std::collections::BTreeSet;
+
+use super::NodeError;
+use crate::coordinator::EmbeddedCoordinator;
+use crate::storage::ChunkStore;
+
+/// Folders of segment files.
+const FOLDERS: [&str; 3] = ["insert_log", "stats_log", "delta_log"];
+
+/// Removes files that no segment of the coordinator names, and returns how many there were. The caller holds the directory and writes
+/// nothing yet: no file waits for its save. Files of a collection that the coordinator does not know are left alone and said: whoever lost
+/// the coordinator's folder has not lost their rows as well.
+///
+/// # Errors
+/// The coordinator does not answer, or the folders cannot be read.
+pub(super) fn remove_orphans(coordinator: &EmbeddedCoordinator, chunks: &ChunkStore) -> Result<usize, NodeError> {
+    let (collections, named) = coordinator.read(|c| {
+        let collections: BTreeSet<i64> = c.collections().map(|info| info.id).collect();
+        let files = collections.iter().flat_map(|&id| c.segments(id)).flat_map(|s| s.files.iter().map(|f| f.path.clone()));
+        let named: BTreeSet<String> = files.collect();
+        (collections, named)
+    })?;
+    let (mut removed, mut foreign) = (0, 0);
+    for folder in FOLDERS {
+        for (key, _) in chunks.list(folder)? {
+            let collection = key.split('/').nth(1).and_then(|id| id.parse().ok());
+            if !collection.is_some_and(|id| collections.contains(&id)) {
+                foreign += 1;
+            } else if !named.contains(&key) {
+                chunks.remove(&key)?;
+                removed += 1;
+            }
+        }
+    }
+    if removed > 0 {
+        tracing::info!("{removed} segment files were removed that a crash had left before they were saved");
+    }
+    if foreign > 0 {
+        tracing::warn!("{foreign} segment files are of collections that the coordinator does not know; they are left alone");
+    }
+    Ok(removed)
+}
