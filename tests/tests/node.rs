@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tidegate::node::{Node, Settings};
 use tidegate_message::columns::{Columns, DataType, PrimaryKey, Values};
 use tidegate_message::schema::{Field, Schema};
+use tidegate_tests::process::run;
 use tidegate_tests::rows::{keys, rows, schema};
 
 fn read_keys(node: &Node, collection: &str) -> Vec<i64> {
@@ -137,4 +138,85 @@ fn long_keys_and_rows_of_very_different_sizes_fit_into_the_log() {
     })
     .unwrap();
     assert_eq!(left, 1);
+}
+
+#[test]
+fn files_that_were_written_and_never_saved_are_removed_at_the_next_open_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n");
+    let schema = schema("things");
+    let open = || Node::open(&path, Settings::default(), true).unwrap();
+    let node = open();
+    let collection = node.create_collection(&schema, 1, &[]).unwrap();
+    node.insert(&collection, None, &rows(&schema, 0..100)).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let saved = node.chunks().list("").unwrap();
+    assert!(saved.len() > 3, "{saved:?}");
+    // What a second sync of the same segment, and one of deletes, leave when the process dies before the save; and what is not ours to remove.
+    let id = collection.id;
+    for (key, _) in saved.iter().filter(|(key, _)| key.starts_with("insert_log/") || key.starts_with("stats_log/")) {
+        let (folder, _) = key.rsplit_once('/').unwrap();
+        node.chunks().put(&format!("{folder}/999999"), node.chunks().get(key).unwrap()).unwrap();
+    }
+    node.chunks().put(&format!("delta_log/{id}/-1/7/8"), "deletes".into()).unwrap();
+    for foreign in ["insert_log/7/8/9/100/10", "elsewhere/1"] {
+        node.chunks().put(foreign, "foreign".into()).unwrap();
+    }
+    node.shutdown();
+    let node = open();
+    let left: Vec<String> = node.chunks().list("").unwrap().into_iter().map(|(key, _)| key).collect();
+    let mut expected: Vec<String> = saved.into_iter().map(|(key, _)| key).collect();
+    expected.extend(["insert_log/7/8/9/100/10".to_owned(), "elsewhere/1".to_owned()]);
+    expected.sort();
+    assert_eq!(left, expected);
+    assert_eq!(read_keys(&node, "things"), (0..100).collect::<Vec<_>>());
+}
+
+/// A command that finds the directory held, by a process without a socket here, waits a moment and writes nothing.
+#[test]
+fn a_directory_held_by_another_process_is_left_alone_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n");
+    let text = path.to_str().unwrap();
+    let node = Node::open(&path, Settings::default(), true).unwrap();
+    let files = || {
+        let mut names: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        (names, node.collections().unwrap().len())
+    };
+    let before = files();
+    let definition = dir.path().join("s.json");
+    std::fs::write(&definition, r#"{"name": "c", "fields": [{"name": "id", "dtype": "INT64", "is_primary": true}]}"#).unwrap();
+    let create = ["collection", "create", "--dir", text, "--schema", definition.to_str().unwrap()];
+    for args in [&create[..], &["node", "--dir", text]] {
+        let refused = run(args);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(&format!("is held by another process ({})", std::process::id())) && said.contains("stop it"), "{said}");
+    }
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn a_damaged_segment_file_is_named_with_its_offset_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n");
+    let schema = schema("things");
+    let node = Node::open(&path, Settings::default(), true).unwrap();
+    let collection = node.create_collection(&schema, 1, &[]).unwrap();
+    node.insert(&collection, None, &rows(&schema, 0..100)).unwrap();
+    node.flush(&collection, &mut |_| ()).unwrap();
+    let segments = node.segments(Some(collection.id)).unwrap();
+    let key = segments[0].files.insert[2].binlogs[0].path.clone();
+    node.shutdown();
+    let file = path.join("chunks").join(&key);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[13] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    let out = dir.path().join("back.parquet");
+    let refused = run(&["scan", "--dir", path.to_str().unwrap(), "--collection", "things", "--out", out.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&key) && said.contains("at byte 13"), "{said}");
+    assert!(!out.exists(), "a scan that failed leaves no file");
 }

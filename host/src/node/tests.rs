@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
+use tidegate_core::coordinator::NewCollection;
 use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport};
 use tidegate_message::build;
+use tidegate_message::columns::{Columns, DataType, Values};
+use tidegate_message::schema::{Field, Schema};
 
-use super::Settings;
 use super::dead_letters::DeadLetters;
 use super::driver::Driver;
 use super::scripted::{ScriptedGuests, ScriptedLog, eventually};
 use super::workers::Peers;
+use super::{Node, Settings};
 use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
 use crate::stop::Stop;
 use crate::storage::ChunkStore;
+use crate::wal::Log;
 
 /// Peers in a temporary folder, with a log of these messages.
 fn peers(dir: &std::path::Path, log: ScriptedLog) -> Peers {
@@ -51,6 +55,9 @@ fn a_component_that_always_wants_another_turn_starves_neither_completions_nor_qu
     });
     eventually("the answer of its call", || completions.load(Ordering::Relaxed) == 1);
     let asked = Instant::now();
+    // Between two turns the component can be asked as well: there always is a next turn.
+    let explained = driver.explain("p_0_1v0").expect("a channel of this pchannel");
+    assert!(explained.component.contains("has not asked for the channel"), "{explained:?}");
     let status = driver.status();
     assert!(status.turns > 0 && asked.elapsed() < Duration::from_secs(1), "{status:?}");
     stops_in_time(driver);
@@ -202,4 +209,53 @@ fn a_call_whose_thread_panics_is_made_again() {
     let peers = Peers { coordinator, ..peers(dir.path(), ScriptedLog::new(Vec::new())) };
     let driver = start(peers, dir.path(), draining);
     eventually("work", || driver.status().state == "working");
+}
+
+fn key_schema(name: &str) -> Schema {
+    let key = Field { is_primary: true, ..Field::new(100, "id", DataType::Int64) };
+    Schema { name: name.into(), fields: vec![key], enable_dynamic_field: false, version: 0 }
+}
+
+#[test]
+fn what_a_crash_left_of_a_create_and_of_a_drop_is_finished_at_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Node::open(&dir.path().join("n"), Settings::default(), true).unwrap();
+    let node = open();
+    let schema = key_schema("made");
+    let dropped = node.create_collection(&key_schema("dropped"), 2, &[]).unwrap();
+    // The process dies when the first of two shards has its message.
+    let new = NewCollection { schema: schema.clone(), shards: 2, partitions: Vec::new() };
+    let made = node.coordinator.create_collection(&new, &node.settings.pchannel_names()).unwrap();
+    let partitions: Vec<i64> = made.partitions.iter().map(|p| p.id).collect();
+    let first = &made.shards[0].vchannel;
+    let message = build::create_collection(first, "default", made.id, &partitions, &schema);
+    node.log_of(first).unwrap().append(vec![message]).unwrap();
+    node.coordinator.begin_drop(dropped.id).unwrap();
+    let first = &dropped.shards[0].vchannel;
+    node.log_of(first).unwrap().append(vec![build::drop_collection(first, dropped.id)]).unwrap();
+    assert_eq!(node.coordinator.read(|c| c.unfinished().count()).unwrap(), 2);
+    node.shutdown();
+
+    let node = open();
+    assert_eq!(node.coordinator.read(|c| c.unfinished().count()).unwrap(), 0);
+    let made = node.collection("made").unwrap();
+    let mut columns = Columns::new(&schema);
+    columns.rows = 100;
+    columns.fields.drain(..2);
+    columns.fields[0].values = Values::Int64((0..100).collect());
+    node.insert(&made, None, &columns).unwrap();
+    node.flush(&made, &mut |_| ()).unwrap();
+    let mut read = 0;
+    let count = &mut |columns: Columns| {
+        read += columns.rows;
+        Ok(())
+    };
+    node.read_rows(&made, count).unwrap();
+    assert_eq!(read, 100, "both shards take rows");
+    eventually("the drop of both shards", || {
+        let status = node.status();
+        let channels: Vec<_> = status.pchannels.iter().flat_map(|p| &p.channels).collect();
+        dropped.shards.iter().all(|s| channels.iter().all(|c| c.vchannel != s.vchannel || c.standing == "dropped"))
+    });
+    assert!(node.collection("dropped").is_err());
 }
