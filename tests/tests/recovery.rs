@@ -371,7 +371,8 @@ fn a_lost_instance_waits_for_a_call_at_a_peer_without_asking_to_be_woken() {
     h.flush(&c, 0, &[segment]);
     h.traps = vec![h.turns + 1, h.turns + 2];
     h.tick();
-    assert_eq!((h.held(), h.core.next_wake()), (1, None), "it would be woken all the time: {:?}", h.core.phase());
+    let soon = h.core.next_wake().filter(|&at| at < tidegate_core::retry::DEADLINE_MS);
+    assert_eq!((h.held(), soon), (1, None), "it would be woken all the time: {:?}", h.core.phase());
     h.release();
     assert_eq!((h.flushed_keys(&c), h.core.counters().faults), (keys(0..10), 2));
 }
@@ -411,6 +412,7 @@ fn a_stop_at_any_piece_of_work_leaves_no_call_no_bytes_and_begins_nothing() {
         busy_log_until_held(&mut h, &c, &d);
         reached = h.held() > 0;
         h.step(Event::Stop);
+        assert_eq!(h.core.next_wake(), None, "work {n}: nothing is waited for any more");
         let (turns, done) = (h.turns, h.done.len());
         let held = h.held();
         h.release();

@@ -436,6 +436,9 @@ impl Pchannel {
 
     /// When the next [`Event::Wake`] is due, in milliseconds.
     pub fn next_wake(&self) -> Option<u64> {
+        if self.is_over() {
+            return None;
+        }
         let instance = match self.instance {
             // Before, the end of a call is waited for.
             Instance::Absent(at) if self.started && self.calls.at_peer() == 0 => Some(at),
