@@ -150,8 +150,12 @@ fn files_that_were_written_and_never_saved_are_removed_at_the_next_open_and_no_o
     let collection = node.create_collection(&schema, 1, &[]).unwrap();
     node.insert(&collection, None, &rows(&schema, 0..100)).unwrap();
     node.flush(&collection, &mut |_| ()).unwrap();
+    let gone = node.create_collection(&Schema { name: "gone".into(), ..schema.clone() }, 1, &[]).unwrap();
+    node.insert(&gone, None, &rows(&schema, 0..100)).unwrap();
+    node.flush(&gone, &mut |_| ()).unwrap();
+    node.drop_collection("gone").unwrap();
     let saved = node.chunks().list("").unwrap();
-    assert!(saved.len() > 3, "{saved:?}");
+    assert!(saved.len() > 6, "{saved:?}");
     // What a second sync of the same segment, and one of deletes, leave when the process dies before the save; and what is not ours to remove.
     let id = collection.id;
     for (key, _) in saved.iter().filter(|(key, _)| key.starts_with("insert_log/") || key.starts_with("stats_log/")) {

@@ -17,9 +17,8 @@ const FOLDERS: [&str; 3] = ["insert_log", "stats_log", "delta_log"];
 /// The coordinator does not answer, or the folders cannot be read.
 pub(super) fn remove_orphans(coordinator: &EmbeddedCoordinator, chunks: &ChunkStore) -> Result<usize, NodeError> {
     let (collections, named) = coordinator.read(|c| {
-        let collections: BTreeSet<i64> = c.collections().map(|info| info.id).collect();
-        let files = collections.iter().flat_map(|&id| c.segments(id)).flat_map(|s| s.files.iter().map(|f| f.path.clone()));
-        let named: BTreeSet<String> = files.collect();
+        let collections: BTreeSet<i64> = c.collections().map(|info| info.id).chain(c.every_segment().map(|s| s.collection)).collect();
+        let named: BTreeSet<String> = c.every_segment().flat_map(|s| s.files.iter().map(|f| f.path.clone())).collect();
         (collections, named)
     })?;
     let (mut removed, mut foreign) = (0, 0);

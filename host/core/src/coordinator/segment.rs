@@ -108,6 +108,11 @@ impl Coordinator {
         self.segments_of.get(vchannel).into_iter().flatten().filter_map(|id| self.segments.get(id))
     }
 
+    /// Lists the segments of all collections, dropped ones included, ascending by id.
+    pub fn every_segment(&self) -> impl Iterator<Item = &SegmentInfo> {
+        self.segments.values()
+    }
+
     /// Returns a segment by id, in whatever state.
     pub fn segment(&self, id: i64) -> Option<&SegmentInfo> {
         self.segments.get(&id)
