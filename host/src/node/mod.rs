@@ -42,6 +42,8 @@ use tidegate_core::pchannel::Status;
 
 pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
+#[cfg(test)]
+pub(crate) use self::scripted::eventually;
 pub use self::settings::Settings;
 pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;

@@ -141,7 +141,7 @@ impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 
 }
 
 /// Waits for something that another thread does.
-pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: not after 20 s");
