@@ -31,7 +31,7 @@ fn first_file(field: i64) -> Vec<u8> {
 
 /// The schema of the recorded CreateCollection, which the files' collection has too. Records of that age lack the properties of 2.6.
 fn schema() -> Schema {
-    let properties = [("_v", "1"), ("_t", "5"), ("_h", ""), ("_tt", "1"), ("_lcs", "")];
+    let properties = [("_v", "1"), ("_t", "5"), ("_h", ""), ("_vc", "p_0_1v0"), ("_tt", "1"), ("_lcs", "")];
     let properties = Properties::from(properties.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let record = Record { id: MessageId::RocksMq(1), payload: message_fixture!("create_collection.bin"), properties };
     match Message::decode(record).unwrap().header {

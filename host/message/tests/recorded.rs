@@ -16,7 +16,7 @@ const COLLECTION: i64 = 470648468662911008;
 const PARTITION: i64 = 470648468662911009;
 
 fn message(kind: &str, header: &str, body: &'static [u8]) -> Message {
-    let properties = [("_v", "1"), ("_t", kind), ("_h", header), ("_tt", "1"), ("_lcs", "")];
+    let properties = [("_v", "1"), ("_t", kind), ("_h", header), ("_vc", "p_0_1v0"), ("_tt", "1"), ("_lcs", "")];
     let properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let record = Record { id: MessageId::RocksMq(1), payload: Bytes::from_static(body), properties: Properties::from(properties) };
     Message::decode(record).unwrap()

@@ -366,6 +366,7 @@ fn records_of_many_small_values_stay_within_their_multiple() {
         input.extend(PROPERTIES.map(|(key, _)| match key {
             "_v" => b"1".to_vec(),
             "_t" => kind.as_bytes().to_vec(),
+            "_vc" => b"p_0_1v0".to_vec(),
             "_h" => header.clone(),
             "_tt" | "_lc" => b"1".to_vec(),
             _ => Vec::new(),

@@ -46,7 +46,7 @@ pub fn schemas() -> &'static [Schema] {
 
 /// The schema of the recorded CreateCollection, whose rows are the recorded inserts.
 fn recorded_schema() -> Schema {
-    let properties = [("_v", "1"), ("_t", "5"), ("_h", ""), ("_tt", "1"), ("_lcs", "")];
+    let properties = [("_v", "1"), ("_t", "5"), ("_h", ""), ("_vc", "p_0_1v0"), ("_tt", "1"), ("_lcs", "")];
     let properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let payload = fixtures("message", "create_collection").swap_remove(0).into();
     let record = Record { id: MessageId::RocksMq(1), payload, properties: properties.into() };
