@@ -113,6 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let component = engine.load(BUILT_IN, None)?;
     let load_ms = began.elapsed().as_secs_f64() * 1e3;
     let mut benches = options.channels.iter().map(|&n| Bench::start(&component, n, options.page)).collect::<anyhow::Result<Vec<_>>>()?;
+    benches.iter_mut().try_for_each(Bench::begin)?;
     // Reports come first: once rows wait, they hold the checkpoints and nothing is left to report.
     for round in 0..=options.rounds {
         benches.iter_mut().try_for_each(|b| b.report_round(round > 0))?;
@@ -151,6 +152,14 @@ impl Bench {
             report_ns: Vec::new(),
             cut_ns: Vec::new(),
         })
+    }
+
+    /// The first event time: from here on reports are due.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let tick = self.rig.ticks(1);
+        self.rig.turn(tick, 0)?;
+        self.rig.settle()?;
+        Ok(())
     }
 
     /// Lets a report period pass, until every channel's report is answered.
