@@ -43,7 +43,7 @@ pub struct Limits {
     /// Positions of past group ends that a report may still name.
     pub group_ends_max: usize,
     /// Failures in a row after which a recovery question of one channel is given up, if the others have their answers: its channel is
-    /// detached, and the others are served without it. Eight are about fifteen seconds of backoff.
+    /// detached, and the others are served without it. Eight are about 23 s of backoff.
     pub recovery_failures_max: u32,
     /// "Not found" answers to a recovery question that are tried again before they are believed.
     pub not_found_tolerance: u32,
