@@ -160,7 +160,7 @@ fn files_that_were_written_and_never_saved_are_removed_at_the_next_open_and_no_o
     let id = collection.id;
     for (key, _) in saved.iter().filter(|(key, _)| key.starts_with("insert_log/") || key.starts_with("stats_log/")) {
         let (folder, _) = key.rsplit_once('/').unwrap();
-        node.chunks().put(&format!("{folder}/999999"), node.chunks().get(key).unwrap()).unwrap();
+        node.chunks().put(&format!("{folder}/9"), node.chunks().get(key).unwrap()).unwrap();
     }
     node.chunks().put(&format!("delta_log/{id}/-1/7/8"), "deletes".into()).unwrap();
     for foreign in ["insert_log/7/8/9/100/10", "elsewhere/1"] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::NodeError;
-use crate::coordinator::EmbeddedCoordinator;
+use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
 use crate::storage::ChunkStore;
 
 /// Folders of segment files.
@@ -21,16 +21,28 @@ pub(super) fn remove_orphans(coordinator: &EmbeddedCoordinator, chunks: &ChunkSt
         let named: BTreeSet<String> = c.every_segment().flat_map(|s| s.files.iter().map(|f| f.path.clone())).collect();
         (collections, named)
     })?;
-    let (mut removed, mut foreign) = (0, 0);
+    // Ids are durable before they are used: a crash's files have ids below the next one. One above it is of a later coordinator than
+    // this one, whose folder was put back: what it does not name may be the only copy of rows.
+    let next = coordinator.alloc_ids(1)?;
+    let log_id = |key: &str| key.rsplit('/').next().and_then(|id| id.parse::<i64>().ok());
+    let mut files = Vec::new();
     for folder in FOLDERS {
-        for (key, _) in chunks.list(folder)? {
-            let collection = key.split('/').nth(1).and_then(|id| id.parse().ok());
-            if !collection.is_some_and(|id| collections.contains(&id)) {
-                foreign += 1;
-            } else if !named.contains(&key) {
-                chunks.remove(&key)?;
-                removed += 1;
-            }
+        files.extend(chunks.list(folder)?.into_iter().map(|(key, _)| key));
+    }
+    if let Some(newer) = files.iter().find(|key| log_id(key).is_none_or(|id| id >= next)) {
+        tracing::error!(
+            "chunks/{newer} is newer than meta/, or no segment file: no unnamed file is removed; put the meta/ back that belongs to these files"
+        );
+        return Ok(0);
+    }
+    let (mut removed, mut foreign) = (0, 0);
+    for key in files {
+        let collection = key.split('/').nth(1).and_then(|id| id.parse().ok());
+        if !collection.is_some_and(|id| collections.contains(&id)) {
+            foreign += 1;
+        } else if !named.contains(&key) {
+            chunks.remove(&key)?;
+            removed += 1;
         }
     }
     if removed > 0 {
