@@ -1,0 +1,66 @@
+//! The faults that the world knows, each with the id under which a run counts how often it struck.
+
+use crate::scenario::{Op, Trouble};
+
+/// Every fault: id and words.
+pub const FAULTS: [(&str, &str); 32] = [
+    ("F-01", "call lost before it was applied"),
+    ("F-02", "answer lost after the call was applied"),
+    ("F-03", "call never answered"),
+    ("F-04", "call answered after half a minute"),
+    ("F-05", "call delivered twice"),
+    ("F-06", "question answered from the past"),
+    ("F-07", "not found, though it is there"),
+    ("F-08", "report dropped in silence"),
+    ("F-09", "storage unavailable"),
+    ("F-10", "storage slow"),
+    ("F-11", "storage reset after the write"),
+    ("F-12", "half a file written"),
+    ("F-13", "log stalls"),
+    ("F-14", "record read twice"),
+    ("F-15", "trap in a turn"),
+    ("F-16", "trap in a snapshot"),
+    ("F-17", "instance does not start"),
+    ("F-18", "process killed, next term"),
+    ("F-19", "process killed, same term"),
+    ("F-20", "power loss"),
+    ("F-21", "pchannel moved, old owner a zombie"),
+    ("F-22", "process stopped and resumed"),
+    ("F-23", "coordinator restarted in a call"),
+    ("F-24", "event time jumps"),
+    ("F-25", "transaction never ended"),
+    ("F-26", "unreadable body in a transaction"),
+    ("F-27", "message of an unknown type"),
+    ("F-28", "malformed record"),
+    ("F-29", "record too late for its tick"),
+    ("F-30", "flush of an unknown segment"),
+    ("F-31", "message of an unknown channel"),
+    ("F-32", "coordinator drops a channel by itself"),
+];
+
+/// The id of a window's trouble.
+pub fn id_of(trouble: Trouble) -> &'static str {
+    FAULTS[trouble as usize].0
+}
+
+/// The id of an operation that is a fault.
+pub fn id_of_op(op: &Op) -> Option<&'static str> {
+    Some(match op {
+        Op::Kill { same_term: false, .. } => "F-18",
+        Op::Kill { same_term: true, .. } => "F-19",
+        Op::PowerLoss => "F-20",
+        Op::Move { .. } => "F-21",
+        Op::Pause { .. } => "F-22",
+        Op::CoordinatorRestart => "F-23",
+        Op::ClockJump { .. } => "F-24",
+        Op::End { commit: None, .. } => "F-25",
+        Op::Body { bad: true, .. } => "F-26",
+        Op::Unknown { .. } => "F-27",
+        Op::Malformed { .. } => "F-28",
+        Op::Late { .. } => "F-29",
+        Op::Orphan { .. } => "F-30",
+        Op::Stray { .. } => "F-31",
+        Op::DropCollection { early: true, .. } => "F-32",
+        _ => return None,
+    })
+}

@@ -1,0 +1,137 @@
+//! From a seed to a scenario.
+
+use crate::rng::Rng;
+use crate::scenario::{Op, Scenario, Settings, Trouble};
+
+/// How much trouble a scenario has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// None: the workload alone.
+    Fair,
+    /// Whatever the seed says.
+    Any,
+}
+
+const TROUBLES: [Trouble; 17] = [
+    Trouble::CallLost,
+    Trouble::AnswerLost,
+    Trouble::CallSilent,
+    Trouble::CallSlow,
+    Trouble::CallTwice,
+    Trouble::StaleAnswer,
+    Trouble::NotFound,
+    Trouble::ReportDropped,
+    Trouble::StorageDown,
+    Trouble::StorageSlow,
+    Trouble::StorageReset,
+    Trouble::StoragePartial,
+    Trouble::LogStalls,
+    Trouble::LogTwice,
+    Trouble::Trap,
+    Trouble::SnapshotTrap,
+    Trouble::BuildFails,
+];
+
+/// Makes the scenario of a seed.
+pub fn generate(seed: u64, weather: Weather) -> Scenario {
+    let rng = &mut Rng::new(seed);
+    let settings = settings(seed, rng);
+    let length = match rng.below(20) {
+        0 => 400,
+        1..=5 => 150,
+        _ => 60,
+    };
+    let pace_ms = rng.one_of(&[20, 100, 400, 1_500]);
+    // Not everything in every run: what is rare in a mixture is common where it is one of few.
+    let calm = weather == Weather::Fair || rng.percent(10);
+    let kinds: u64 = rng.next() | 0b11;
+    let mut ops = Vec::new();
+    let mut now = rng.between(0, 200);
+    for _ in 0..rng.between(1, 3) {
+        let shards = rng.one_of(&[1, 1, 2, 2, 3, 8]);
+        ops.push((now, Op::Create { shards, partitions: rng.between(1, 3) as usize }));
+        now += rng.between(0, 50);
+    }
+    for _ in 0..length {
+        now += rng.between(0, 2 * pace_ms);
+        if rng.percent(8) && !calm {
+            ops.push((now, trouble(rng, kinds)));
+        } else if let Some(op) = work(rng, kinds) {
+            if rng.percent(2) {
+                // A burst: far more than the budget, at once.
+                for _ in 0..rng.between(20, 60) {
+                    ops.push((now, Op::Insert { at: rng.next(), rows: rng.between(1, 20), width: 400 }));
+                }
+            }
+            ops.push((now, op));
+        }
+    }
+    Scenario { settings, ops, cuts: Vec::new() }
+}
+
+fn settings(seed: u64, rng: &mut Rng) -> Settings {
+    Settings {
+        seed,
+        pchannels: rng.one_of(&[1, 1, 1, 2, 2, 4]),
+        bytes_max: rng.one_of(&[20_000, 60_000, 1 << 20]),
+        page_max: rng.one_of(&[1, 4, 16, 64, 256]),
+        delivery_max: rng.one_of(&[1, 8, 64, 512]),
+        group_ends_max: rng.one_of(&[4, 64, 65_536]),
+        writes_max: rng.one_of(&[1, 2, 4]),
+        scan_bytes_max: rng.one_of(&[0, 4_000, 1 << 20]),
+        insert_bytes_max: rng.one_of(&[1_500, 6_000, 50_000]),
+        sync_period_ms: rng.one_of(&[1_000, 10_000, 60_000]),
+        report_period_ms: rng.one_of(&[500, 3_000, 10_000]),
+        reports_max: rng.one_of(&[1, 2, 128]),
+        segment_rows: rng.one_of(&[20, 100, 1_000]),
+        shuffle: rng.percent(40),
+        slow_turns: rng.percent(30),
+        latency_ms: rng.one_of(&[2, 20, 200]),
+    }
+}
+
+fn work(rng: &mut Rng, kinds: u64) -> Option<Op> {
+    let (at, slot) = (rng.next(), rng.below(4) as usize);
+    let allowed = |bit: u32| kinds >> bit & 1 == 1;
+    let op = match rng.below(100) {
+        0..=39 => Op::Insert { at, rows: rng.between(1, 12), width: rng.one_of(&[1, 20, 200]) },
+        40..=49 => Op::Delete { at, keys: rng.between(1, 4) },
+        50..=55 if allowed(2) => Op::Begin { slot, at, keepalive_ms: rng.one_of(&[-1_000, 300, 3_000, 60_000]) },
+        56..=67 if allowed(2) => Op::Body { slot, rows: rng.below(6), bad: allowed(3) && rng.percent(5) },
+        68..=73 if allowed(2) => Op::End { slot, commit: rng.one_of(&[Some(true), Some(true), Some(true), Some(false), None]) },
+        74..=77 => Op::Seal { at },
+        78..=80 => Op::Flush { at },
+        81 => Op::FlushAll { at },
+        82 if allowed(4) => Op::Truncate { at },
+        83..=84 if allowed(5) => Op::Alter { at },
+        85 if allowed(6) => Op::DropPartition { at },
+        86 if allowed(7) => Op::DropCollection { at, early: rng.percent(30) },
+        87..=88 if allowed(7) => Op::Create { shards: rng.between(1, 3) as usize, partitions: rng.between(1, 3) as usize },
+        89 if allowed(8) => Op::OldSegment { at },
+        90 if allowed(9) => Op::Unknown { at },
+        91 if allowed(10) => Op::Malformed { at },
+        92 if allowed(11) => Op::Late { at },
+        93 if allowed(12) => Op::Orphan { at },
+        94 if allowed(13) => Op::Stray { at },
+        _ => Op::Insert { at, rows: rng.between(1, 40), width: 8 },
+    };
+    Some(op)
+}
+
+fn trouble(rng: &mut Rng, kinds: u64) -> Op {
+    let (at, wait) = (rng.next(), rng.one_of(&[0, 10, 500, 5_000]));
+    let allowed = |bit: u32| kinds >> bit & 1 == 1;
+    match rng.below(20) {
+        0..=3 if allowed(20) => Op::Kill { at, after_ms: wait, same_term: rng.percent(30) },
+        4..=5 if allowed(21) => Op::PowerLoss,
+        6..=7 if allowed(22) => Op::Move { at, pause_ms: wait * 4 },
+        8 if allowed(23) => Op::Pause { at, ms: wait },
+        9 if allowed(24) => Op::CoordinatorRestart,
+        10 if allowed(25) => Op::ClockJump { ms: rng.one_of(&[5_000, 700_000]) },
+        _ => {
+            let trouble = rng.one_of(&TROUBLES);
+            let often = if rng.percent(50) { 20 } else { 70 };
+            Op::Window { trouble, ms: rng.one_of(&[200, 2_000, 20_000, 100_000]), percent: often }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A deterministic world around Tidegate's state machines: one thread, one seed, virtual time.
+//!
+//! ```text
+//! seed → scenario (settings, operations, faults) → world → tally, or the first broken promise
+//! ```
+//!
+//! Real are the guest's logic (natively, or as the built component), the host's core, the scanner and the coordinator's rules. Simulated are
+//! the log, storage, the disk of the coordinator, the network and the clock. Segment files are lists of keys here: their form is tested
+//! elsewhere.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`rng`], [`trace`] | chance; what happened |
+//! | [`scenario`], [`generate`] | what is to happen; from a seed |
+//! | [`faults`], [`tally`] | faults by id; counts |
+//! | [`log`], [`storage`] | the peers |
+//! | [`native`] | the guest without its component |
+//! | [`world`] | the queue of events, the coordinator as a service, the end |
+//! | `process` | a flusher's process |
+//! | `workload` | what users and operators do |
+//! | [`judge`] | which rows must exist, and what is forbidden at every step |
+
+pub mod faults;
+pub mod generate;
+pub mod judge;
+pub mod log;
+pub mod native;
+mod process;
+pub mod rng;
+pub mod scenario;
+pub mod storage;
+pub mod tally;
+pub mod trace;
+mod workload;
+pub mod world;

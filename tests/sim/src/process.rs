@@ -1,0 +1,553 @@
+//! A flusher's process: the real core, an instance of the guest, a scan; and how the world drives them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidegate_core::account::Standing;
+use tidegate_core::calls::{CallError, Caller};
+use tidegate_core::journal::Turn;
+use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Phase, Work, WriteJob};
+use tidegate_core::retry::CallId;
+use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
+use tidegate_core::turn::{Fault, FilterReason, Intent, TurnInput, TurnOutput};
+use tidegate_flusher::contract::Config;
+use tidegate_message::{MessageId, build};
+
+use crate::judge::{Verdict, broken};
+use crate::log::{Append, Effect, raw};
+use crate::native::Guest;
+use crate::scenario::{Cut, Trouble};
+use crate::world::{Ev, World, clip};
+
+/// Events between two looks at everything that a core holds.
+const DEEP_LOOK: u64 = 64;
+
+pub(crate) struct Scan {
+    id: u64,
+    next: i64,
+    scanner: Scanner,
+    ready: VecDeque<Scanned>,
+}
+
+/// One incarnation of a pchannel's flusher.
+pub(crate) struct Process {
+    pub pchannel: usize,
+    pub caller: Caller,
+    /// `None` when it is dead.
+    pub core: Option<Pchannel>,
+    guest: Option<Box<dyn Guest>>,
+    todo: VecDeque<Action>,
+    scan: Option<Scan>,
+    inbox: Vec<Event>,
+    pub paused: bool,
+    pub wake_at: Option<u64>,
+    pumping: bool,
+    config: Config,
+    /// The largest batch that was delivered, in bytes.
+    largest: usize,
+    looks: u64,
+    fenced: bool,
+}
+
+impl Process {
+    pub fn die(&mut self) {
+        self.core = None;
+        self.guest = None;
+        self.scan = None;
+        self.todo.clear();
+        self.inbox.clear();
+    }
+
+    /// A reader at the end of the log hears that time goes on.
+    pub fn idle_tick(&mut self, pchannel: usize, term: i64, end: i64, tick: u64, last_confirmed: i64) {
+        if self.pchannel != pchannel || self.caller.term != term {
+            return;
+        }
+        if let Some(scan) = self.scan.as_mut().filter(|s| s.next == end && s.ready.len() < 64) {
+            let mut out = Vec::new();
+            scan.scanner.idle_tick(tick, MessageId::RocksMq(last_confirmed), &mut out);
+            scan.ready.extend(out);
+        }
+    }
+}
+
+impl World<'_> {
+    /// A process takes a pchannel over.
+    pub(crate) fn start(&mut self, p: usize, same_term: bool) -> Verdict {
+        if self.owners[p].is_some_and(|o| self.processes[o].core.is_some()) || self.workload.holds_back(p) {
+            return Ok(());
+        }
+        let name = self.logs[p].name.clone();
+        let term = if same_term && self.logs[p].term > 0 {
+            self.logs[p].term
+        } else {
+            let Ok((term, writes)) = self.service.rules.acquire_term(&name) else { return Ok(()) };
+            self.service.store(writes);
+            self.judge.term(&name, term);
+            self.logs[p].term = term;
+            // As the embedded log does: transactions of older terms end with them.
+            let open = self.logs[p].open_on(None);
+            let rollback = |(vchannel, txn)| Append {
+                txn: Some(txn),
+                ..Append::new(build::rollback_txn(&String::clone(&vchannel), &txn), Effect::Rollback)
+            };
+            let rollbacks = open.into_iter().map(rollback).collect();
+            self.append(p, rollbacks);
+            self.workload.forget_slots(p);
+            term
+        };
+        let caller = Caller { node_id: self.processes.len() as i64 + 1, pchannel: name.clone(), term };
+        let s = &self.settings;
+        let limits = Limits {
+            bytes_max: s.bytes_max,
+            page_max: s.page_max as usize,
+            group_ends_max: s.group_ends_max,
+            writes_max: s.writes_max,
+            ..Limits::default()
+        };
+        let config = Config {
+            pchannel: name,
+            term,
+            insert_bytes_max: s.insert_bytes_max,
+            delete_bytes_max: s.insert_bytes_max,
+            sync_period_ms: s.sync_period_ms,
+            report_period_ms: s.report_period_ms,
+            reports_max: s.reports_max,
+            idle_tick_ms: 1_000,
+            page_max: s.page_max,
+        };
+        self.owners[p] = Some(self.processes.len());
+        self.processes.push(Process {
+            pchannel: p,
+            core: Some(Pchannel::new(caller.clone(), limits)),
+            caller,
+            guest: None,
+            todo: VecDeque::new(),
+            scan: None,
+            inbox: Vec::new(),
+            paused: false,
+            wake_at: None,
+            pumping: false,
+            config,
+            largest: 0,
+            looks: 0,
+            fenced: false,
+        });
+        let process = self.processes.len() - 1;
+        self.trace.say(self.now, || format!("#{process} starts in term {term}"));
+        self.feed(process, Event::Start)
+    }
+
+    pub(crate) fn kill(&mut self, process: usize) {
+        self.trace.say(self.now, || format!("#{process} dies"));
+        self.processes[process].die();
+        let p = self.processes[process].pchannel;
+        if self.owners[p] == Some(process) {
+            self.owners[p] = None;
+        }
+    }
+
+    pub(crate) fn resume(&mut self, process: usize) -> Verdict {
+        self.processes[process].paused = false;
+        let inbox = std::mem::take(&mut self.processes[process].inbox);
+        for event in inbox {
+            self.feed(process, event)?;
+        }
+        self.feed(process, Event::Wake)
+    }
+
+    /// Gives an event to a process and does what it wants, as the driver of a node does.
+    pub(crate) fn feed(&mut self, process: usize, event: Event) -> Verdict {
+        let here = &mut self.processes[process];
+        if here.core.is_none() {
+            return Ok(());
+        }
+        if here.paused {
+            here.inbox.push(event);
+            return Ok(());
+        }
+        let mut event = Some(event);
+        let mut events = 0;
+        while let Some(next) = event.take() {
+            events += 1;
+            if events > 10_000 {
+                return broken("liveness", format!("#{process}: core and component keep each other busy"));
+            }
+            self.tally.steps += 1;
+            let here = &mut self.processes[process];
+            let Some(core) = here.core.as_mut() else { return Ok(()) };
+            let mut actions = Vec::new();
+            core.step(next, self.now, &mut actions);
+            here.todo.extend(actions);
+            self.look(process)?;
+            while event.is_none() {
+                let Some(action) = self.processes[process].todo.pop_front() else { break };
+                event = self.perform(process, action)?;
+                if let Some(cut) = self.is_cut_now() {
+                    let p = self.processes[process].pchannel;
+                    match cut {
+                        Cut::PowerLoss => self.cut = Some(Cut::PowerLoss),
+                        Cut::Kill | Cut::KillSameTerm => {
+                            self.kill(process);
+                            self.after(10, Ev::Start { pchannel: p, same_term: cut == Cut::KillSameTerm });
+                        }
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        self.settle(process);
+        Ok(())
+    }
+
+    /// Sees to it that the process is called when time has passed, and reads on if it may.
+    fn settle(&mut self, process: usize) {
+        let here = &mut self.processes[process];
+        let Some(core) = &here.core else { return };
+        if let Some(at) = core.next_wake() {
+            let at = at.max(self.now + 1);
+            if here.wake_at.is_none_or(|w| at < w || w < self.now) {
+                here.wake_at = Some(at);
+                self.at(at, Ev::Wake(process));
+            }
+        }
+        self.pump_soon(process);
+    }
+
+    pub(crate) fn pump_soon(&mut self, process: usize) {
+        let here = &mut self.processes[process];
+        let (Some(core), Some(scan)) = (&here.core, &here.scan) else { return };
+        let more = !scan.ready.is_empty() || scan.next <= self.logs[here.pchannel].durable();
+        if more && !here.pumping && !here.paused {
+            if core.wants_messages() {
+                here.pumping = true;
+                self.after(1, Ev::Pump(process));
+            } else if *core.phase() == Phase::Working {
+                self.tally.count("S-14");
+            }
+        }
+    }
+
+    /// Reads the log and hands messages to the process.
+    pub(crate) fn pump(&mut self, process: usize) -> Verdict {
+        self.processes[process].pumping = false;
+        if self.strikes(Trouble::LogStalls) {
+            self.processes[process].pumping = true;
+            self.after(700, Ev::Pump(process));
+            return Ok(());
+        }
+        let twice = self.strikes(Trouble::LogTwice);
+        let here = &mut self.processes[process];
+        let p = here.pchannel;
+        let log = &self.logs[p];
+        let (Some(core), Some(scan)) = (&here.core, &mut here.scan) else { return Ok(()) };
+        if here.paused || !core.wants_messages() {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        // A log that a newer term owns gives its older readers nothing.
+        while log.term == here.caller.term && out.len() + scan.ready.len() < self.settings.delivery_max {
+            if scan.next < log.first() {
+                return broken("CK-3", format!("#{process} reads {} at {}, the first record is {}", log.name, scan.next, log.first()));
+            }
+            let Some(entry) = log.get(scan.next) else { break };
+            scan.scanner.push(entry.record.clone(), &mut out);
+            if twice {
+                scan.scanner.push(entry.record.clone(), &mut out);
+            }
+            scan.next += 1;
+        }
+        scan.ready.extend(out);
+        let count = self.settings.delivery_max.min(scan.ready.len());
+        let mut messages: Vec<Scanned> = scan.ready.drain(..count).collect();
+        let (mut parked, mut bytes) = (0, 0);
+        for scanned in &mut messages {
+            let id = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| raw(&m.id));
+            if let Some(entry) = id.and_then(|id| log.get(id)) {
+                *scanned = scanned.clone().unpark(entry.record.payload.clone());
+                parked += 1;
+            }
+            bytes += scanned.message().map_or(0, |m| m.size() + 256);
+        }
+        here.largest = here.largest.max(bytes);
+        let id = scan.id;
+        (0..parked).for_each(|_| self.tally.count("S-09"));
+        self.trace.mix(&[4, self.now, process as u64, messages.len() as u64]);
+        if messages.iter().any(|m| m.message().is_some_and(|m| m.txn.is_some())) {
+            self.tally.count("S-10");
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.feed(process, Event::Delivered { scan: id, messages })
+    }
+
+    fn perform(&mut self, process: usize, action: Action) -> Result<Option<Event>, crate::judge::Violation> {
+        let who = process as u64;
+        match action {
+            Action::Build { resume, replay } => {
+                self.trace.mix(&[5, who, replay.len() as u64]);
+                self.trace.say(self.now, || format!("#{process} build, {} turns, snapshot {}", replay.len(), resume.is_some()));
+                if !replay.is_empty() {
+                    self.tally.count("S-02");
+                }
+                if resume.is_some() {
+                    self.tally.count("S-03");
+                }
+                self.processes[process].guest = None;
+                if self.strikes(Trouble::BuildFails) {
+                    return Ok(Some(Event::Built(Err(Fault::Trap("no instance, says the engine".into())))));
+                }
+                let built = self.build(process, resume.as_deref().map(Vec::as_slice), &replay)?;
+                return Ok(Some(Event::Built(built)));
+            }
+            Action::Turn(input) => {
+                let result = self.turn(process, &input);
+                let event = Event::Turned(result);
+                if self.settings.slow_turns && self.rng.percent(10) {
+                    let wait = self.rng.between(1, 50);
+                    self.after(wait, Ev::Late { to: process, event });
+                    return Ok(None);
+                }
+                return Ok(Some(event));
+            }
+            Action::Snapshot => {
+                self.trace.mix(&[6, who]);
+                let trapped = self.strikes(Trouble::SnapshotTrap);
+                let guest = &mut self.processes[process].guest;
+                if trapped {
+                    *guest = None;
+                }
+                let snapshot = guest.as_mut().map_or_else(|| Err(Fault::Trap("no instance".into())), |g| g.snapshot());
+                return Ok(Some(Event::Snapshot(snapshot)));
+            }
+            Action::Begin { id, work } => return self.begin(process, id, work),
+            Action::CloseScan => self.processes[process].scan = None,
+            Action::DeadLetter(letter) => {
+                self.tally.count("S-06");
+                self.trace.say(self.now, || format!("#{process} sets {} aside: {}", letter.id, letter.reason));
+                let name = self.processes[process].caller.pchannel.clone();
+                self.judge.set_aside(&name, raw(&letter.id), &letter.reason)?;
+            }
+            Action::Truncate(up_to) => {
+                let up_to = raw(&up_to);
+                let p = self.processes[process].pchannel;
+                self.trace.mix(&[7, who, up_to as u64]);
+                self.trace.say(self.now, || format!("#{process} truncates before {up_to}"));
+                if self.logs[p].term == self.processes[process].caller.term {
+                    let name = self.logs[p].name.clone();
+                    self.judge.must_remain(&name, up_to, &self.service.rules)?;
+                    if up_to > self.logs[p].first() {
+                        self.tally.count("S-07");
+                    }
+                    self.logs[p].truncate(up_to);
+                }
+            }
+            Action::Broadcast { .. } => {}
+            Action::Notice(_, text) => self.trace.say(self.now, || format!("#{process} says: {}", clip(&text))),
+        }
+        Ok(None)
+    }
+
+    fn build(
+        &mut self,
+        process: usize,
+        resume: Option<&[u8]>,
+        replay: &[Turn],
+    ) -> Result<Result<(), Fault>, crate::judge::Violation> {
+        let mut guest = match self.guests.start(&self.processes[process].config, resume) {
+            Ok(guest) => guest,
+            Err(fault) => return broken("DT-1", format!("#{process} does not start from its own snapshot: {fault}")),
+        };
+        for (nth, turn) in replay.iter().enumerate() {
+            match guest.turn(&turn.input) {
+                Ok(output) if output == *turn.output => {}
+                Ok(output) => {
+                    let text = format!("turn {nth} of the journal gave {}, not {}", clip(&format!("{output:?}")), clip(&format!("{:?}", turn.output)));
+                    return broken("DT-1", text);
+                }
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        self.processes[process].guest = Some(guest);
+        Ok(Ok(()))
+    }
+
+    fn turn(&mut self, process: usize, input: &Arc<TurnInput>) -> Result<TurnOutput, Fault> {
+        if self.strikes(Trouble::Trap) {
+            self.processes[process].guest = None;
+            return Err(Fault::Trap("unreachable".into()));
+        }
+        let Some(guest) = &mut self.processes[process].guest else { return Err(Fault::Trap("no instance".into())) };
+        let output = guest.turn(input)?;
+        self.trace.mix(&[8, self.now, process as u64, input.page.len() as u64, output.taken as u64, output.intents.len() as u64]);
+        for intent in &output.intents {
+            self.trace.mix(&numbers(intent));
+        }
+        self.trace.say(self.now, || {
+            let completions: Vec<String> = input.completions.iter().map(|c| clip(&format!("{:?}/{}: {:?}", c.kind, c.up_to, c.outcome))).collect();
+            format!("#{process} turn {:?} page {}+{} {:?} -> {}", completions, input.page.first, input.page.len(), input.page.kinds, clip(&format!("{output:?}")))
+        });
+        if output.report.pressure_cuts > 0 {
+            self.tally.count("S-08");
+        }
+        Ok(output)
+    }
+
+    fn begin(&mut self, process: usize, id: CallId, work: Work) -> Result<Option<Event>, crate::judge::Violation> {
+        self.trace.mix(&[9, self.now, process as u64, id]);
+        let p = self.processes[process].pchannel;
+        match work {
+            Work::Call(call) => {
+                let wait = self.latency();
+                self.after(wait, Ev::Arrive { from: process, id, call });
+            }
+            Work::Write(job) => {
+                self.check_job(process, &job)?;
+                let wait = if self.strikes(Trouble::StorageSlow) { 20_000 } else { 1 + self.latency() };
+                self.after(wait, Ev::Stored { by: process, id, job });
+            }
+            Work::AppendFlush { vchannel, collection, partition, segment } => {
+                if self.logs[p].term != self.processes[process].caller.term {
+                    let result = Err(CallError::Fenced("the log is of a newer term".into()));
+                    return Ok(Some(Event::Ended { id, result }));
+                }
+                let effect = Effect::Seal { vchannel: vchannel.clone(), segments: vec![segment] };
+                let message = build::flush(&vchannel, collection, partition, segment);
+                self.append(p, vec![Append { waits: Some((process, id)), ..Append::new(message, effect) }]);
+            }
+            Work::OpenScan { scan, from } => {
+                let first = self.logs[p].first();
+                let next = from.as_ref().map_or(first, |f| raw(&f.last_confirmed));
+                self.trace.say(self.now, || format!("#{process} scans from {next}"));
+                if next < first {
+                    return broken("CK-3", format!("a scan of {} is to start at {next}, the first record is {first}", self.logs[p].name));
+                }
+                let limits = ScanLimits { held_bytes_max: self.settings.scan_bytes_max, ..ScanLimits::default() };
+                self.processes[process].scan = Some(Scan { id: scan, next, scanner: Scanner::new(limits), ready: VecDeque::new() });
+                return Ok(Some(Event::Ended { id, result: Ok(Outcome::Opened) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// FL-3: bodies in the order of the log; and rows of one schema, theirs.
+    fn check_job(&self, process: usize, job: &WriteJob) -> Verdict {
+        if !job.bodies.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1) {
+            return broken("FL-3", format!("#{process} writes segment {} in another order than the log's", job.segment));
+        }
+        if job.deletes {
+            return Ok(());
+        }
+        let vchannel = self.service.rules.segment(job.segment).map(|s| s.vchannel.clone()).unwrap_or_default();
+        for (ordinal, tick, _) in &job.bodies {
+            if let Some(version) = self.judge.schema_version(&vchannel, *tick).filter(|v| *v != job.schema.version) {
+                let found = job.schema.version;
+                return broken("FL-2", format!("message {ordinal} of {vchannel} has schema {version}, it is written with {found}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stored(&mut self, by: usize, id: CallId, job: &WriteJob, of_before: bool) -> Verdict {
+        self.tally.steps += 1;
+        if of_before || self.processes[by].core.is_none() {
+            // Whoever wrote is dead: the files may be there, or half of one.
+            if self.rng.percent(50) {
+                self.ids += 1;
+                self.storage.put_partial(format!("insert_log/{}/{}/{}/{}", job.collection, job.partition, job.segment, self.ids));
+            }
+            return Ok(());
+        }
+        let down = |why: &str| Err(CallError::Transient(why.to_owned()));
+        let result = if self.strikes(Trouble::StorageDown) {
+            down("503")
+        } else if self.strikes(Trouble::StoragePartial) {
+            self.ids += 1;
+            self.storage.put_partial(format!("insert_log/{}/{}/{}/{}", job.collection, job.partition, job.segment, self.ids));
+            down("disk full")
+        } else {
+            let written = self.storage.write(job, &mut self.ids);
+            if self.strikes(Trouble::StorageReset) { down("connection reset") } else { written }
+        };
+        self.trace.say(self.now, || format!("#{by} write {id} of segment {}: {}", job.segment, clip(&format!("{result:?}"))));
+        self.feed(by, Event::Ended { id, result })
+    }
+
+    /// What must hold after every step of a core.
+    fn look(&mut self, process: usize) -> Verdict {
+        let here = &mut self.processes[process];
+        let Some(core) = &here.core else { return Ok(()) };
+        here.looks += 1;
+        if matches!(core.phase(), Phase::Fenced(_)) && !here.fenced {
+            here.fenced = true;
+            self.tally.count("S-05");
+        }
+        let deep = here.looks.is_multiple_of(DEEP_LOOK);
+        for account in core.accounts() {
+            let ledger = &account.ledger;
+            if !(ledger.inserts.balances() && ledger.deletes.balances()) {
+                return broken("LD-1", format!("#{process}: the ledger of {} does not balance: {ledger:?}", account.name));
+            }
+            if !deep {
+                continue;
+            }
+            match &account.standing {
+                Standing::Detached { .. } => self.tally.count("S-01"),
+                _ => {
+                    let (mut inserts, mut deletes) = (0, 0);
+                    for pin in account.pins.values() {
+                        match &pin.what {
+                            tidegate_core::account::Pinned::Rows { rows, .. } => inserts += rows,
+                            tidegate_core::account::Pinned::Deletes { rows, .. } => deletes += rows,
+                            tidegate_core::account::Pinned::Control(_) => {}
+                        }
+                    }
+                    if (inserts, deletes) != (ledger.inserts.pending, ledger.deletes.pending) {
+                        let name = &account.name;
+                        return broken("LD-1", format!("#{process}: {name} has pins of {inserts}+{deletes} rows, its ledger {ledger:?}"));
+                    }
+                }
+            }
+            if ledger.inserts.duplicate > 0 {
+                self.tally.count("S-12");
+            }
+            if ledger.inserts.filtered.contains_key(&FilterReason::UnknownSegment) {
+                return broken("LD-1", format!("#{process}: rows of {} are filtered as of an unknown segment", account.name));
+            }
+        }
+        if matches!(core.phase(), Phase::Backoff(_)) && deep {
+            self.tally.count("S-04");
+        }
+        // ME-1: the budget, one batch beyond it, and as much again for columns.
+        let most = 2 * (self.settings.bytes_max + here.largest + self.workload.largest_txn());
+        if core.held_bytes() > most {
+            return broken("ME-1", format!("#{process} holds {} bytes, {most} are allowed", core.held_bytes()));
+        }
+        Ok(())
+    }
+}
+
+/// An intent as numbers.
+fn numbers(intent: &Intent) -> [u64; 4] {
+    match intent {
+        Intent::VChannels => [1, 0, 0, 0],
+        Intent::RecoveryInfo(c) => [2, u64::from(*c), 0, 0],
+        Intent::AppendFlush { channel, segment, .. } => [3, u64::from(*channel), *segment as u64, 0],
+        Intent::Open(channels) => [4, channels.len() as u64, channels.iter().map(|&c| u64::from(c)).sum(), 0],
+        Intent::AllocSegment { channel, at } => [5, u64::from(*channel), *at, 0],
+        Intent::Sync { channel, segment, up_to, flush } => [6 + u64::from(*flush) * 100, u64::from(*channel), *segment as u64, *up_to],
+        Intent::SyncDeletes { channel, partition, up_to } => [7, u64::from(*channel), *partition as u64, *up_to],
+        Intent::DropSegment { channel, segment, at } => [8, u64::from(*channel), *segment as u64, *at],
+        Intent::DropChannel { channel, at } => [9, u64::from(*channel), *at, 0],
+        Intent::Filter(runs) => [
+            10,
+            runs.len() as u64,
+            runs.iter().map(|r| r.first).sum(),
+            runs.iter().map(|r| r.last + r.reason as u64 * 1_000_000).sum(),
+        ],
+        Intent::Detach { channel, reason } => [11, u64::from(*channel), reason.len() as u64, 0],
+        Intent::Report(entries) => [12, entries.len() as u64, entries.iter().map(|e| e.1).sum(), 0],
+        Intent::SaveCheckpoint(at) => [13, *at, 0, 0],
+    }
+}

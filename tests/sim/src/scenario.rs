@@ -1,0 +1,286 @@
+//! A scenario: settings, and what happens when. A seed makes one; a failing one is reduced and kept as a file.
+
+use serde::{Deserialize, Serialize};
+
+/// The numbers of a world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Seed of latencies and of what windows of faults hit.
+    pub seed: u64,
+    /// Pchannels.
+    pub pchannels: usize,
+    /// Bytes that a pchannel may hold.
+    pub bytes_max: usize,
+    /// Messages a page.
+    pub page_max: u32,
+    /// Messages of a delivery.
+    pub delivery_max: usize,
+    /// Group ends that a flusher remembers.
+    pub group_ends_max: usize,
+    /// Writes at a time.
+    pub writes_max: usize,
+    /// Bytes held by a scan.
+    pub scan_bytes_max: usize,
+    /// Bytes at which a segment's rows are synced.
+    pub insert_bytes_max: u64,
+    /// Event time that a batch spans, in milliseconds.
+    pub sync_period_ms: u64,
+    /// Event time between reports, in milliseconds.
+    pub report_period_ms: u64,
+    /// Reports a turn.
+    pub reports_max: u32,
+    /// Rows of a segment, after which the write path begins another one.
+    pub segment_rows: u64,
+    /// Records of a group lie in another order than their ticks.
+    pub shuffle: bool,
+    /// The end of a turn is now and then seen late, so that other events come between.
+    pub slow_turns: bool,
+    /// Longest call, in milliseconds.
+    pub latency_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            pchannels: 1,
+            bytes_max: 1 << 20,
+            page_max: 64,
+            delivery_max: 64,
+            group_ends_max: 4096,
+            writes_max: 2,
+            scan_bytes_max: 1 << 20,
+            insert_bytes_max: 1 << 14,
+            sync_period_ms: 10_000,
+            report_period_ms: 2_000,
+            reports_max: 16,
+            segment_rows: 200,
+            shuffle: false,
+            slow_turns: false,
+            latency_ms: 10,
+        }
+    }
+}
+
+/// What the windows of faults do. Every one has an id in [`crate::faults`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Trouble {
+    /// A call is lost on its way: it is not applied, and its caller hears of a timeout.
+    CallLost,
+    /// An answer is lost on its way back: the call is applied, and its caller hears of a timeout.
+    AnswerLost,
+    /// A call is never answered, applied or not.
+    CallSilent,
+    /// A call takes half a minute.
+    CallSlow,
+    /// A call arrives a second time, later.
+    CallTwice,
+    /// A reading call is answered from a state of the past.
+    StaleAnswer,
+    /// A question or a save is answered with "not found", three times at most in a row.
+    NotFound,
+    /// A report is taken and dropped in silence.
+    ReportDropped,
+    /// Storage is unavailable.
+    StorageDown,
+    /// A write takes 20 s.
+    StorageSlow,
+    /// A write is done, and its caller hears of a reset.
+    StorageReset,
+    /// A write leaves half a file.
+    StoragePartial,
+    /// The log cannot be read.
+    LogStalls,
+    /// A record is read twice.
+    LogTwice,
+    /// A turn traps.
+    Trap,
+    /// A snapshot traps.
+    SnapshotTrap,
+    /// An instance does not start.
+    BuildFails,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// A collection with so many shards and partitions.
+    Create {
+        /// Shards.
+        shards: usize,
+        /// Partitions.
+        partitions: usize,
+    },
+    /// Rows of a width.
+    Insert {
+        /// Chooses collection, shard and partition.
+        at: u64,
+        /// Rows.
+        rows: u64,
+        /// Bytes a row.
+        width: usize,
+    },
+    /// Deletes of keys that were inserted, maybe.
+    Delete {
+        /// Chooses collection, shard and partition.
+        at: u64,
+        /// Keys.
+        keys: u64,
+    },
+    /// A transaction begins in a slot.
+    Begin {
+        /// Which of four.
+        slot: usize,
+        /// Chooses collection and shard.
+        at: u64,
+        /// Its lease; negative for ever.
+        keepalive_ms: i64,
+    },
+    /// Rows or deletes of the transaction in a slot; one in ten bodies can be made unreadable.
+    Body {
+        /// Which of four.
+        slot: usize,
+        /// Rows; 0 is a delete.
+        rows: u64,
+        /// The body is not what its header says.
+        bad: bool,
+    },
+    /// The transaction in a slot ends.
+    End {
+        /// Which of four.
+        slot: usize,
+        /// Committed, rolled back, or forgotten.
+        commit: Option<bool>,
+    },
+    /// A segment is sealed.
+    Seal {
+        /// Chooses it.
+        at: u64,
+    },
+    /// A manual flush.
+    Flush {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A flush of everything in a pchannel.
+    FlushAll {
+        /// Chooses it.
+        at: u64,
+    },
+    /// A collection is truncated.
+    Truncate {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A collection gets a field.
+    Alter {
+        /// Chooses collection.
+        at: u64,
+    },
+    /// A partition is dropped.
+    DropPartition {
+        /// Chooses collection and partition.
+        at: u64,
+    },
+    /// A collection is dropped.
+    DropCollection {
+        /// Chooses it.
+        at: u64,
+        /// The coordinator ends its channels by itself, as soon as the message is durable.
+        early: bool,
+    },
+    /// A segment of the architecture before streaming, with rows; its flusher is restarted.
+    OldSegment {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A message of a type that nobody knows.
+    Unknown {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A record that is no message, or whose body is none.
+    Malformed {
+        /// Chooses collection, shard and kind.
+        at: u64,
+    },
+    /// Rows whose tick was passed.
+    Late {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A flush of a segment that nobody knows.
+    Orphan {
+        /// Chooses collection and shard.
+        at: u64,
+    },
+    /// A message for a channel that nobody knows.
+    Stray {
+        /// Chooses the pchannel.
+        at: u64,
+    },
+    /// A flusher's process dies; another one takes over after a while, in the next term unless `same_term` says otherwise.
+    Kill {
+        /// Chooses the pchannel.
+        at: u64,
+        /// How long nobody serves it.
+        after_ms: u64,
+        /// The successor has its term.
+        same_term: bool,
+    },
+    /// A pchannel moves to another node, while the old owner goes on as a zombie, after a pause.
+    Move {
+        /// Chooses the pchannel.
+        at: u64,
+        /// How long the old owner does nothing.
+        pause_ms: u64,
+    },
+    /// A process is stopped and resumed, without anybody taking over.
+    Pause {
+        /// Chooses the pchannel.
+        at: u64,
+        /// How long.
+        ms: u64,
+    },
+    /// The power is gone everywhere.
+    PowerLoss,
+    /// The coordinator dies between the call that it works on and its commit, and is back at once.
+    CoordinatorRestart,
+    /// Event time jumps.
+    ClockJump {
+        /// How far.
+        ms: u64,
+    },
+    /// Trouble for a while.
+    Window {
+        /// What.
+        trouble: Trouble,
+        /// How long.
+        ms: u64,
+        /// How often.
+        percent: u64,
+    },
+}
+
+/// Where a run is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// The process that just acted dies.
+    Kill,
+    /// The process dies, and its successor has its term.
+    KillSameTerm,
+    /// The power is gone.
+    PowerLoss,
+}
+
+/// Everything about a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// The numbers.
+    pub settings: Settings,
+    /// What happens, by time in milliseconds.
+    pub ops: Vec<(u64, Op)>,
+    /// After which actions the run is cut.
+    #[serde(default)]
+    pub cuts: Vec<(u64, Cut)>,
+}

@@ -1,0 +1,59 @@
+//! What a run, or many of them, came to.
+
+use std::collections::BTreeMap;
+
+/// Counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Seeds, or scenarios.
+    pub runs: u64,
+    /// Events given to state machines.
+    pub steps: u64,
+    /// Actions done by processes.
+    pub actions: u64,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
+    /// Rows that had to be somewhere.
+    pub rows: u64,
+    /// Faults and states, by id.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// Counts one more of something.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Tally) {
+        self.runs += other.runs;
+        self.steps += other.steps;
+        self.actions += other.actions;
+        self.simulated_ms += other.simulated_ms;
+        self.rows += other.rows;
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+}
+
+/// States that every longer run must have met: what never happens proves nothing.
+pub const SOMETIMES: [(&str, &str); 16] = [
+    ("S-01", "channel detached"),
+    ("S-02", "instance rebuilt from the journal"),
+    ("S-03", "instance rebuilt from a snapshot"),
+    ("S-04", "instance lost, recovery anew"),
+    ("S-05", "flusher fenced"),
+    ("S-06", "message set aside"),
+    ("S-07", "records truncated"),
+    ("S-08", "pressure ended a batch"),
+    ("S-09", "rows let go by the scan and read again"),
+    ("S-10", "transaction delivered"),
+    ("S-11", "channel dropped"),
+    ("S-12", "duplicate rows filtered"),
+    ("S-13", "save ignored, segment read back"),
+    ("S-14", "reading stopped by the budget"),
+    ("S-15", "records lost by a power loss"),
+    ("S-16", "flush appended for a segment of the old architecture"),
+];
