@@ -79,6 +79,13 @@ pub(super) enum Purpose {
         segment: i64,
         at: Ordinal,
     },
+    /// The peer did not take the drop: what does it have?
+    ConfirmDrop {
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+        at: Ordinal,
+    },
     DropChannel {
         ticket: Ticket,
         channel: ChannelIndex,
@@ -107,6 +114,7 @@ impl Purpose {
             | Self::Save { channel, .. }
             | Self::Confirm { channel, .. }
             | Self::DropSegment { channel, .. }
+            | Self::ConfirmDrop { channel, .. }
             | Self::DropChannel { channel, .. } => Some(*channel),
             Self::VChannels { .. } | Self::LoadConsume { .. } | Self::OpenScan { .. } | Self::Report { .. } | Self::SaveConsume { .. } => {
                 None
@@ -268,12 +276,20 @@ impl Pchannel {
                 self.run_jobs(channel, Target::Segment(segment));
             }
             (Purpose::Alloc { ticket, channel, at, segment }, Err(error)) => {
+                if let CallError::Dropped(_) = error {
+                    self.channel_gone(channel);
+                }
                 self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Err(refusal(error)));
             }
             (Purpose::Schema { channel, .. }, Ok(_)) => {
                 if let Some(account) = self.channels.get_mut(&channel) {
                     account.settle_controls(|w| *w == Wait::Schema);
                 }
+            }
+            // A replay, or the coordinator dropped the channel by itself: there is nothing to record a schema for.
+            (Purpose::Schema { channel, .. }, Err(error @ CallError::Dropped(_))) => {
+                self.channel_gone(channel);
+                self.complete(0, IntentKind::Detach, channel, 0, 0, Err(refusal(error)));
             }
             (Purpose::Schema { channel, at }, Err(error)) => {
                 self.detach_and_tell(channel, format!("the schema of message {at} was not recorded: {error}"));
@@ -289,6 +305,12 @@ impl Pchannel {
             }
             (Purpose::Confirm { channel, target, .. }, Err(error)) => self.end_job(channel, target, Err(refusal(error))),
             (Purpose::DropSegment { ticket, channel, segment, at }, result) => self.segment_dropped(ticket, channel, segment, at, result),
+            (Purpose::ConfirmDrop { ticket, channel, segment, at }, Ok(Outcome::Reply(Reply::Segment(stored)))) => {
+                self.confirm_drop(ticket, channel, segment, at, stored.map(|s| *s));
+            }
+            (Purpose::ConfirmDrop { ticket, channel, segment, at }, Err(error)) => {
+                self.segment_dropped(ticket, channel, segment, at, Err(error));
+            }
             (Purpose::DropChannel { ticket, channel, at }, result) => self.channel_dropped(ticket, channel, at, result),
             (Purpose::Report { ticket, entries }, Ok(Outcome::Reply(Reply::Checkpoints(stored)))) => {
                 self.reported(ticket, &entries, &stored)
@@ -403,6 +425,7 @@ impl Pchannel {
         if matches!(error, CallError::Dropped(_) | CallError::NotFound(_)) {
             let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
             self.stored.remove(&(stored, channel));
+            self.detached.retain(|(_, held)| *held != channel);
         }
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(refusal(error)));
     }
@@ -707,6 +730,10 @@ impl Pchannel {
     }
 
     fn segment_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, result: Result<Outcome, CallError>) {
+        if let Ok(Outcome::Reply(Reply::Ignored(_))) = result {
+            // It is dropped already, or a sync that ran meanwhile got ahead of the drop.
+            return self.begin(Purpose::ConfirmDrop { ticket, channel, segment, at }, Work::Call(Call::Segment { segment }));
+        }
         let outcome = match result {
             Ok(_) | Err(CallError::NotFound(_)) => {
                 if let Some(account) = self.channels.get_mut(&channel) {
@@ -729,21 +756,50 @@ impl Pchannel {
         self.complete(ticket, IntentKind::DropSegment, channel, segment, at, outcome);
     }
 
+    /// Drops a segment as it is stored now, unless it is gone by now.
+    fn confirm_drop(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, stored: Option<SegmentInfo>) {
+        let Some(SegmentInfo { dml: Some(dml), .. }) = stored.as_ref().filter(|s| s.state != SegmentState::Dropped) else {
+            return self.segment_dropped(ticket, channel, segment, at, Ok(Outcome::Reply(Reply::Done)));
+        };
+        let dml = dml.clone();
+        let Some(s) = stored else { return };
+        let save = SaveBinlogPaths {
+            segment,
+            collection: s.collection,
+            partition: s.partition,
+            vchannel: s.vchannel,
+            level: s.level,
+            storage_version: s.storage_version,
+            files: s.files,
+            dml,
+            start: s.start,
+            rows: s.rows,
+            flushed: false,
+            dropped: true,
+        };
+        self.begin(Purpose::DropSegment { ticket, channel, segment, at }, Work::Call(Call::SaveBinlogPaths(Box::new(save))));
+    }
+
     fn channel_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal, result: Result<Outcome, CallError>) {
         let outcome = match result {
             Ok(_) | Err(CallError::NotFound(_) | CallError::Dropped(_)) => {
-                if let Some(account) = self.channels.get_mut(&channel) {
-                    account.standing = Standing::Dropped;
-                    account.end_all(FilterReason::DroppedChannel);
-                    let stored = account.stored;
-                    self.stored.remove(&(stored, channel));
-                    self.forget_work(channel);
-                }
+                self.channel_gone(channel);
                 Ok(Answer::Nothing)
             }
             Err(error) => Err(refusal(error)),
         };
         self.complete(ticket, IntentKind::DropChannel, channel, 0, at, outcome);
+    }
+
+    /// The coordinator says that a channel is dropped: its rows end here, and it holds nothing any more.
+    fn channel_gone(&mut self, channel: ChannelIndex) {
+        let Some(account) = self.channels.get_mut(&channel) else { return };
+        account.standing = Standing::Dropped;
+        account.end_all(FilterReason::DroppedChannel);
+        let stored = account.stored;
+        self.stored.remove(&(stored, channel));
+        self.detached.retain(|(_, held)| *held != channel);
+        self.forget_work(channel);
     }
 
     /// A report counts only as far as it was read back: a coordinator may drop it silently.
