@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, SaveBinlogPaths, SegmentState};
+use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, SaveBinlogPaths, SegmentInfo, SegmentState};
 use tidegate_core::coordinator::{ChannelCheckpoint, CollectionState, Coordinator, pchannel_of};
 
 use crate::log::{Effect, Entry, raw};
@@ -232,7 +232,7 @@ impl Judge {
     }
 
     /// Whether a message came to something that lasts.
-    fn is_finished(&self, channel: &Channel, msg: &Msg, rules: &Coordinator) -> bool {
+    fn is_finished(&self, vchannel: &str, channel: &Channel, msg: &Msg, rules: &Coordinator) -> bool {
         if channel.dropped || msg.may_be_lost {
             return true;
         }
@@ -246,8 +246,8 @@ impl Judge {
             What::Create { segment, partition } => gone(partition) || rules.segment(*segment).is_some(),
             What::Seal { segments } => segments.iter().all(complete),
             What::DropPartition { partition } => {
-                let of_it = |s: &&tidegate_core::calls::SegmentInfo| s.partition == *partition && s.level == Level::L1;
-                rules.every_segment().filter(of_it).all(|s| complete(&s.segment) || !self.segments.contains_key(&s.segment))
+                let of_it = |s: &&SegmentInfo| s.partition == *partition && s.vchannel == vchannel && s.level == Level::L1;
+                rules.every_segment().filter(of_it).all(|s| complete(&s.segment))
             }
             What::Schema { .. } => true,
         }
@@ -361,11 +361,11 @@ impl Judge {
         }
         let end = channel.msgs.partition_point(|m| m.tick < position.tick);
         let from = channel.verified.min(end);
-        if let Some(msg) = channel.msgs[from..end].iter().find(|m| !self.is_finished(channel, m, rules)) {
+        if let Some(msg) = channel.msgs[from..end].iter().find(|m| !self.is_finished(vchannel, channel, m, rules)) {
             return broken("CK-2", format!("the checkpoint of {vchannel} is at {}, past {msg:?}", position.tick));
         }
         let read_from = raw(&position.last_confirmed);
-        let unmet = |m: &&Msg| m.first_id < read_from && !self.is_finished(channel, m, rules);
+        let unmet = |m: &&Msg| m.first_id < read_from && !self.is_finished(vchannel, channel, m, rules);
         if let Some(msg) = channel.msgs[end..].iter().find(unmet) {
             return broken("CK-4", format!("from id {read_from} of the checkpoint of {vchannel}, {msg:?} is not met again"));
         }
@@ -403,7 +403,7 @@ impl Judge {
     /// Records before an id are needed no more, says a flusher.
     pub fn must_remain(&self, pchannel: &str, up_to: i64, rules: &Coordinator) -> Verdict {
         for (vchannel, channel) in self.channels.iter().filter(|(v, _)| pchannel_of(v) == pchannel) {
-            let needed = |m: &&Msg| m.first_id < up_to && !self.is_finished(channel, m, rules);
+            let needed = |m: &&Msg| m.first_id < up_to && !self.is_finished(vchannel, channel, m, rules);
             if let Some(msg) = channel.msgs[channel.verified.min(channel.msgs.len())..].iter().find(needed) {
                 return broken("CK-3", format!("records before {up_to} are let go, and {vchannel} still needs {msg:?}"));
             }
@@ -438,7 +438,7 @@ impl Judge {
     pub fn end(&self, rules: &Coordinator, skip: &BTreeSet<String>) -> Verdict {
         for (vchannel, channel) in self.channels.iter().filter(|(v, c)| !c.dropped && !c.hazard && !skip.contains(*v)) {
             for msg in &channel.msgs {
-                if !self.is_finished(channel, msg, rules) {
+                if !self.is_finished(vchannel, channel, msg, rules) {
                     return broken("FL-2", format!("{vchannel} has lost {msg:?}"));
                 }
                 let What::Rows { segment, partition, .. } = msg.what else { continue };

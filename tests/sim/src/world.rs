@@ -601,8 +601,8 @@ impl<'a> World<'a> {
             if !detached.is_empty() {
                 continue;
             }
-            if *core.phase() != Phase::Working || !core.is_idle() {
-                return Some(format!("pchannel {p} is {:?} and not idle", core.phase()));
+            if *core.phase() != Phase::Working {
+                return Some(format!("pchannel {p} is {:?}", core.phase()));
             }
             if self.workload.has_hazard(p) {
                 continue;
