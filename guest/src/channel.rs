@@ -56,7 +56,8 @@ pub struct Segment {
     pub state: SegmentState,
     /// A flush was asked for: no more rows.
     pub sealed: bool,
-    /// Rows with a tick at or below it were durable at recovery.
+    /// Rows with a tick at or below it were durable at recovery. 0 is of a segment of which nothing is known but that the coordinator has
+    /// it: whether it is older than a replayed message cannot be told.
     pub dml_tick: u64,
     /// Its rows.
     pub buffer: Buffer,
@@ -66,6 +67,11 @@ impl Segment {
     /// A segment that begins.
     pub fn growing(partition: i64) -> Self {
         Self { partition, state: SegmentState::Growing, sealed: false, dml_tick: 0, buffer: Buffer::default() }
+    }
+
+    /// Its CreateSegment or a row of it was met: it is older than what follows. No row has a tick as low as 1.
+    pub fn met(&mut self) {
+        self.dml_tick = self.dml_tick.max(1);
     }
 }
 

@@ -126,6 +126,7 @@ impl Flusher {
             self.cut_segment(host, index, m.segment, None);
         }
         let Some(segment) = self.state.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&m.segment)) else { return };
+        segment.met();
         let batch = segment.buffer.append(m.ordinal, m.tick, u64::from(m.rows), m.bytes);
         self.watch(index, Timer::Segment(m.segment), m.segment, batch, self.config.insert_bytes_max);
     }
@@ -165,7 +166,9 @@ impl Flusher {
                 self.flush_before(host, index, m.ordinal);
             }
             (kind::FLUSH_ALL | kind::ALTER_WAL, _) => {
-                let growing = |s: &Segment| s.state == SegmentState::Growing && !s.sealed;
+                // A replay may meet a FlushAll that is older than a segment which the coordinator lists by now; nothing comes after an AlterWAL.
+                let is_older = |s: &Segment| m.kind == kind::ALTER_WAL || (s.dml_tick > 0 && s.dml_tick <= m.tick);
+                let growing = |s: &Segment| s.state == SegmentState::Growing && !s.sealed && is_older(s);
                 let segments: Vec<i64> =
                     self.state.channels[&index].segments.iter().filter(|(_, s)| growing(s)).map(|(&id, _)| id).collect();
                 self.seal(host, index, m, &segments);
@@ -192,9 +195,12 @@ impl Flusher {
             None
         };
         if let Some(reason) = reason {
+            channel.segments.get_mut(&m.segment).into_iter().for_each(Segment::met);
             return self.filter(host, index, m.ordinal, reason);
         }
-        channel.segments.insert(m.segment, Segment::growing(m.partition));
+        let mut segment = Segment::growing(m.partition);
+        segment.met();
+        channel.segments.insert(m.segment, segment);
         channel.await_call(m.ordinal);
         host.alloc_segment(index, m.ordinal);
     }

@@ -120,6 +120,8 @@ pub struct SegmentAccount {
     pub ended: bool,
     /// The coordinator says it is dropped.
     pub dropped: bool,
+    /// Its CreateSegment or a row of it was met in this scan.
+    pub met: bool,
     /// See [`storage_version`](crate::calls::storage_version).
     pub storage_version: i64,
     /// The dml position as the host read it at recovery.
@@ -297,6 +299,7 @@ impl ChannelAccount {
                 self.ledger.inserts.deliver(*rows);
                 let account = self.segments.entry(*segment).or_default();
                 account.partition = *partition;
+                account.met = true;
                 account.staged.push_back(ordinal);
                 self.add_open(bytes);
             }
@@ -306,6 +309,9 @@ impl ChannelAccount {
                 self.add_open(bytes);
             }
             Pinned::Control(_) => {
+                if let Some(s) = pin.alloc_wait().and_then(|segment| self.segments.get_mut(&segment)) {
+                    s.met = true;
+                }
                 self.controls.insert(ordinal);
             }
         }
@@ -441,6 +447,15 @@ impl ChannelAccount {
             !s.ended && (s.registered || registering.contains(id)) && partition.is_none_or(|p| p == s.partition)
         };
         self.segments.iter().filter(wanted).map(|(&id, _)| id).collect()
+    }
+
+    /// Segments that a FlushAll message completes: the open ones that are known to be older than it. A replay meets messages again that are
+    /// older than segments which the coordinator lists by now; those are another FlushAll's.
+    pub fn segments_before(&self, tick: u64) -> BTreeSet<i64> {
+        let mut open = self.open_segments(None);
+        let is_older = |s: &SegmentAccount| s.met || s.dml.as_ref().is_some_and(|dml| dml.tick <= tick);
+        open.retain(|id| self.segments.get(id).is_some_and(is_older));
+        open
     }
 
     /// Whether a segment's registration was asked for and is not acknowledged.

@@ -407,7 +407,7 @@ impl Pchannel {
             _ => {
                 let ordinal = self.push(row, None);
                 if matches!(message.kind, MessageType::FLUSH_ALL | MessageType::ALTER_WAL) {
-                    self.seal_everything(index, ordinal, &id, position);
+                    self.seal_everything(index, message.kind, ordinal, &id, position);
                 }
             }
         }
@@ -425,11 +425,13 @@ impl Pchannel {
         ordinal
     }
 
-    fn seal_everything(&mut self, index: ChannelIndex, ordinal: Ordinal, id: &MessageId, position: &Position) {
+    fn seal_everything(&mut self, index: ChannelIndex, kind: MessageType, ordinal: Ordinal, id: &MessageId, position: &Position) {
         let channels = if index == EVERY_CHANNEL { self.every_live_channel() } else { vec![index] };
         for index in channels {
             let Some(account) = self.channels.get(&index) else { continue };
-            let open = account.open_segments(None);
+            // Nothing comes after an AlterWAL.
+            let is_last = kind == MessageType::ALTER_WAL;
+            let open = if is_last { account.open_segments(None) } else { account.segments_before(position.tick) };
             if !open.is_empty() {
                 self.pin(
                     &Place { channel: index, ordinal, id, position, collection: 0, txn: None },

@@ -106,6 +106,7 @@ impl Pchannel {
             let s = account.segments.entry(segment).or_default();
             s.partition = partition;
             s.storage_version = storage_version;
+            s.met = true;
         }
         Ok(())
     }
