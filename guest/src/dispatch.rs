@@ -231,7 +231,8 @@ impl Flusher {
         let gone: Vec<i64> = channel
             .segments
             .iter()
-            .filter(|(_, s)| s.partition == m.partition && s.state == SegmentState::Growing)
+            // One that is sealed ends with its flush.
+            .filter(|(_, s)| s.partition == m.partition && s.state == SegmentState::Growing && !s.sealed)
             .map(|(&id, _)| id)
             .collect();
         for id in gone {

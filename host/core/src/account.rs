@@ -420,6 +420,18 @@ impl ChannelAccount {
         });
     }
 
+    /// A CreateSegment was filtered. If its segment is not growing by the coordinator's word either, nothing will ever complete it here:
+    /// control messages that were met before that word do not wait for it.
+    pub fn segment_not_created(&mut self, id: i64) {
+        if self.is_registering(id) || self.segments.get(&id).is_some_and(|s| s.registered) {
+            return;
+        }
+        self.settle_controls(|wait| match wait {
+            Wait::Complete(segments) => segments.remove(&id) && segments.is_empty(),
+            _ => false,
+        });
+    }
+
     /// The coordinator does not know a segment, and none of its rows wait: control messages do not wait for it either.
     pub fn segment_unknown(&mut self, id: i64) {
         self.unknown_segments.insert(id);

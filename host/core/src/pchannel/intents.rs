@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::work::Purpose;
 use super::{Action, Pchannel, Weight, Work};
-use crate::account::{Job, Pinned, Target, Wait};
+use crate::account::{Job, Pin, Pinned, Target, Wait};
 use crate::calls::{Call, Position, SaveBinlogPaths};
 use crate::ledger::End;
 use crate::switches::{Switch, is_on};
@@ -224,7 +224,9 @@ impl Pchannel {
             }
         }
         for ordinal in held {
+            let created = account.pins.get(&ordinal).and_then(Pin::alloc_wait);
             account.unpin(ordinal, End::Filtered(run.reason));
+            created.into_iter().for_each(|segment| account.segment_not_created(segment));
         }
         if let Some(why) = first_refusal {
             self.out.push(Action::Notice(Weight::Error, format!("the guard refuses to filter on {}: {why}", self.name_of(run.channel))));
