@@ -237,8 +237,11 @@ impl Pchannel {
     fn tolerates(&self, call: &InFlight<Task>) -> bool {
         match call.what.purpose {
             Purpose::Recovery { .. } => call.failures < self.limits.not_found_tolerance,
-            // The registration may come after the drop: two calls run at a time.
-            Purpose::DropSegment { channel, segment, .. } => self.channels.get(&channel).is_some_and(|c| c.is_registering(segment)),
+            // The registration may come after the drop, and its answer before the drop's: two calls run at a time.
+            Purpose::DropSegment { channel, segment, .. } => self.channels.get(&channel).is_some_and(|c| {
+                let known = c.segments.get(&segment).is_some_and(|s| s.registered);
+                c.is_registering(segment) || (known && call.failures < SAVE_NOT_FOUND_TOLERANCE)
+            }),
             Purpose::Save { ref written, .. } => {
                 written.rows > 0 && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
             }
