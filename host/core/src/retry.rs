@@ -43,6 +43,11 @@ pub struct Calls<T> {
     deadlines: BTreeSet<(u64, CallId)>,
     /// Attempts that peers have not answered, those included whose call was made again since, or is over.
     unanswered: usize,
+    /// Attempts whose deadline has passed: when they stop to count, in milliseconds. A peer that has not worked on one for as long again
+    /// will not do so any more.
+    abandoned: BTreeSet<(u64, CallId)>,
+    /// Attempts that do not count any more, by their calls.
+    given_up: BTreeMap<CallId, u32>,
 }
 
 impl<T> Default for Calls<T> {
@@ -54,6 +59,8 @@ impl<T> Default for Calls<T> {
             parked: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             unanswered: 0,
+            abandoned: BTreeSet::new(),
+            given_up: BTreeMap::new(),
         }
     }
 }
@@ -78,8 +85,23 @@ impl<T: Clone> Calls<T> {
 
     /// Ends a call whose peer answered, and returns what it was; `None` for one that was forgotten, or that another attempt ended.
     pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
-        self.unanswered = self.unanswered.saturating_sub(1);
-        self.take(id)
+        let call = self.take(id);
+        match self.given_up.get_mut(&id) {
+            // What is answered is an attempt that does not count any more.
+            Some(attempts) if call.is_none() => {
+                *attempts -= 1;
+                if *attempts == 0 {
+                    self.given_up.remove(&id);
+                }
+            }
+            _ => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                if let Some(&abandoned) = self.abandoned.iter().find(|(_, a)| *a == id) {
+                    self.abandoned.remove(&abandoned);
+                }
+            }
+        }
+        call
     }
 
     fn take(&mut self, id: CallId) -> Option<InFlight<T>> {
@@ -91,8 +113,14 @@ impl<T: Clone> Calls<T> {
     /// Takes the calls whose peers did not answer in time; an answer that still comes ends nothing.
     pub fn overdue(&mut self, now_ms: u64) -> Vec<(CallId, InFlight<T>)> {
         let mut overdue = Vec::new();
+        while let Some(&(at, id)) = self.abandoned.first().filter(|(at, _)| *at <= now_ms) {
+            self.abandoned.remove(&(at, id));
+            self.unanswered = self.unanswered.saturating_sub(1);
+            *self.given_up.entry(id).or_default() += 1;
+        }
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
             self.deadlines.remove(&(at, id));
+            self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
             overdue.extend(self.take(id).map(|call| (id, call)));
         }
         overdue
@@ -136,9 +164,9 @@ impl<T: Clone> Calls<T> {
         self.parked.contains(&id)
     }
 
-    /// When the next backoff or deadline passes, in milliseconds.
+    /// When the next backoff or deadline passes, or an attempt stops to count, in milliseconds.
     pub fn next_due(&self) -> Option<u64> {
-        [self.due.first(), self.deadlines.first()].into_iter().flatten().map(|&(at, _)| at).min()
+        [self.due.first(), self.deadlines.first(), self.abandoned.first()].into_iter().flatten().map(|&(at, _)| at).min()
     }
 
     /// Iterates over the calls in flight.
@@ -220,5 +248,21 @@ mod tests {
         assert!(calls.end(id).is_some(), "the first answer ends it");
         assert_eq!((calls.at_peer(), calls.end(id).is_none(), calls.at_peer()), (1, true, 0));
         assert_eq!((calls.next_due(), calls.is_empty()), (None, true));
+    }
+
+    #[test]
+    fn an_attempt_that_is_never_answered_stops_to_count_after_twice_its_time() {
+        let mut calls = Calls::default();
+        let id = calls.begin("save", 0);
+        calls.sent(id, Some(DEADLINE_MS));
+        let (again, call) = calls.overdue(DEADLINE_MS).pop().unwrap();
+        calls.fail(again, call, "no answer".into(), DEADLINE_MS);
+        calls.forget_waiting();
+        assert_eq!((calls.at_peer(), calls.next_due()), (1, Some(2 * DEADLINE_MS)));
+        assert!(calls.overdue(2 * DEADLINE_MS).is_empty());
+        assert_eq!((calls.at_peer(), calls.next_due()), (0, None));
+        calls.sent(9, None);
+        assert!(calls.end(id).is_none(), "its answer comes after all");
+        assert_eq!(calls.at_peer(), 1, "and is not taken for another's");
     }
 }

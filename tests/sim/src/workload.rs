@@ -536,6 +536,7 @@ impl World<'_> {
             dml: None,
             created_by_streaming: false,
         };
+        self.judge.old.insert(segment);
         self.workload.old.insert(segment, (p, info));
         let (message, effect) = self.rows(collection, &vchannel, partition, segment, 3, 5);
         self.append(p, vec![Append::new(message, effect)]);

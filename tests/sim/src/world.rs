@@ -659,7 +659,7 @@ impl<'a> World<'a> {
 
 /// A text, at most a line of it.
 pub(crate) fn clip(text: &str) -> String {
-    text.chars().take(300).collect()
+    text.chars().take(3_000).collect()
 }
 
 fn describe(call: &Call) -> String {

@@ -242,8 +242,9 @@ impl Pchannel {
                 let known = c.segments.get(&segment).is_some_and(|s| s.registered);
                 c.is_registering(segment) || (known && call.failures < SAVE_NOT_FOUND_TOLERANCE)
             }),
-            Purpose::Save { ref written, .. } => {
-                written.rows > 0 && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+            Purpose::Save { channel, target, ref written } => {
+                (written.rows > 0 || self.is_registered(channel, target))
+                    && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
             }
             _ => false,
         }
@@ -653,8 +654,19 @@ impl Pchannel {
         }
     }
 
+    /// Whether the coordinator has said that it has the segment of a sync.
+    fn is_registered(&self, channel: ChannelIndex, target: Target) -> bool {
+        let Target::Segment(id) = target else { return false };
+        self.channels.get(&channel).and_then(|c| c.segments.get(&id)).is_some_and(|s| s.registered)
+    }
+
     /// The coordinator does not know the segment of a sync.
     fn unknown(&mut self, channel: ChannelIndex, target: Target, written: &Written, why: String) {
+        if self.is_registered(channel, target) {
+            // It did: without rows this would be taken for done, and the segment would grow for ever.
+            let detail = format!("the coordinator has forgotten a segment: {why}");
+            return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, detail)));
+        }
         self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
         if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
             account.segment_unknown(id);
