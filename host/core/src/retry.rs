@@ -86,20 +86,19 @@ impl<T: Clone> Calls<T> {
     /// Ends a call whose peer answered, and returns what it was; `None` for one that was forgotten, or that another attempt ended.
     pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
         let call = self.take(id);
-        match self.given_up.get_mut(&id) {
-            // What is answered is an attempt that does not count any more.
-            Some(attempts) if call.is_none() => {
-                *attempts -= 1;
-                if *attempts == 0 {
-                    self.given_up.remove(&id);
-                }
+        if call.is_some() {
+            // Which of its attempts it was is not known: one of them stays, until it is answered or stops to count.
+            self.unanswered = self.unanswered.saturating_sub(1);
+        } else if let Some(&abandoned) = self.abandoned.iter().find(|(_, of)| *of == id) {
+            self.abandoned.remove(&abandoned);
+            self.unanswered = self.unanswered.saturating_sub(1);
+        } else if let Some(attempts) = self.given_up.get_mut(&id) {
+            *attempts -= 1;
+            if *attempts == 0 {
+                self.given_up.remove(&id);
             }
-            _ => {
-                self.unanswered = self.unanswered.saturating_sub(1);
-                if let Some(&abandoned) = self.abandoned.iter().find(|(_, a)| *a == id) {
-                    self.abandoned.remove(&abandoned);
-                }
-            }
+        } else {
+            self.unanswered = self.unanswered.saturating_sub(1);
         }
         call
     }

@@ -216,7 +216,7 @@ impl World<'_> {
             }
             Op::PowerLoss => return self.lose_power(),
             Op::CoordinatorRestart => self.restart_coordinator(),
-            Op::ClockJump { ms } => self.tso += ms << crate::log::LOGICAL_BITS,
+            Op::ClockJump { ms } => self.clock += ms,
             Op::Window { trouble, ms, percent } => self.open_window(trouble, ms, percent),
         }
         Ok(())

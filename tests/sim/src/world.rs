@@ -128,6 +128,8 @@ pub struct World<'a> {
     pub(crate) rng: Rng,
     /// The last tick that was given out.
     pub(crate) tso: u64,
+    /// How far event time is ahead of the world's, in milliseconds.
+    pub(crate) clock: u64,
     pub(crate) ids: i64,
     pub(crate) logs: Vec<Log>,
     log_busy: Vec<bool>,
@@ -176,7 +178,8 @@ impl<'a> World<'a> {
             epoch: 0,
             now: 1_000,
             rng: Rng::new(settings.seed),
-            tso: 1_000_000 << crate::log::LOGICAL_BITS,
+            tso: 0,
+            clock: 1_000_000,
             ids: 1_000,
             logs: (0..pchannels).map(|p| Log::new(format!("sim-dml_{p}"))).collect(),
             log_busy: vec![false; pchannels],
@@ -221,6 +224,11 @@ impl<'a> World<'a> {
         self.queue.push(Reverse(Queued { at, seq: self.seq, epoch: self.epoch, ev }));
     }
 
+    /// Event time, in milliseconds.
+    fn event_ms(&self) -> u64 {
+        self.now + self.clock
+    }
+
     pub(crate) fn after(&mut self, ms: u64, ev: Ev) {
         self.at(self.now + ms, ev);
     }
@@ -263,8 +271,8 @@ impl<'a> World<'a> {
             Ev::LogWrite(p) => {
                 self.tally.steps += 1;
                 let shuffle = self.settings.shuffle && self.rng.percent(50);
-                let log = &mut self.logs[p];
-                log.write(&mut self.tso, self.now + 1_000_000, shuffle, &mut self.rng);
+                let event_ms = self.event_ms();
+                self.logs[p].write(&mut self.tso, event_ms, shuffle, &mut self.rng);
                 let wait = self.rng.between(1, 1 + self.settings.latency_ms / 4);
                 self.after(wait, Ev::LogSync(p));
             }
@@ -523,7 +531,8 @@ impl<'a> World<'a> {
 
     fn tick(&mut self, p: usize) {
         if !self.log_busy[p] {
-            let (tick, last_confirmed) = self.logs[p].idle(&mut self.tso, self.now + 1_000_000);
+            let event_ms = self.event_ms();
+            let (tick, last_confirmed) = self.logs[p].idle(&mut self.tso, event_ms);
             let open: BTreeSet<i64> = self.logs[p].open_on(None).into_iter().map(|(_, t)| t.txn_id).collect();
             let name = self.logs[p].name.clone();
             self.judge.expired(&name, &open);
