@@ -407,7 +407,9 @@ impl<'a> World<'a> {
                 return Ok(());
             }
         }
+        // Recovery information must be of now: see docs/simulator.md.
         if !call.is_mutating()
+            && !matches!(call, Call::RecoveryInfo { .. })
             && self.strikes(Trouble::StaleAnswer)
             && let Some(mut stale) = self.service.stale.clone()
         {
