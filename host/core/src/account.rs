@@ -482,6 +482,15 @@ impl ChannelAccount {
         self.settle_controls(|wait| matches!(wait, Wait::Alloc { segment, .. } if *segment == id));
     }
 
+    /// The coordinator has recorded the schema of one message; another one's may still be under way.
+    pub fn schema_recorded(&mut self, at: Ordinal) {
+        let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(&at) else { return };
+        waits.retain(|wait| *wait != Wait::Schema);
+        if waits.is_empty() {
+            self.unpin(at, End::Durable);
+        }
+    }
+
     /// Drops the waits for which `done` holds, and ends the control messages that then wait for nothing.
     pub fn settle_controls(&mut self, mut done: impl FnMut(&mut Wait) -> bool) {
         let mut ended = Vec::new();

@@ -287,9 +287,9 @@ impl Pchannel {
                 }
                 self.complete(ticket, IntentKind::AllocSegment, channel, segment, at, Err(refusal(error)));
             }
-            (Purpose::Schema { channel, .. }, Ok(_)) => {
+            (Purpose::Schema { channel, at }, Ok(_)) => {
                 if let Some(account) = self.channels.get_mut(&channel) {
-                    account.settle_controls(|w| *w == Wait::Schema);
+                    account.schema_recorded(at);
                 }
             }
             // A replay, or the coordinator dropped the channel by itself: there is nothing to record a schema for.
