@@ -146,6 +146,9 @@ impl Flusher {
         let own = m.collection == channel.collection || m.collection == 0;
         if !own || m.tick < channel.seek_tick {
             let reason = if own { FilterReason::Duplicate } else { FilterReason::ForeignCollection };
+            if own && m.kind == kind::CREATE_SEGMENT {
+                channel.segments.get_mut(&m.segment).into_iter().for_each(Segment::met);
+            }
             return self.filter(host, index, m.ordinal, reason);
         }
         self.keep(host, index);
