@@ -662,7 +662,7 @@ impl<'a> World<'a> {
         let of = |core: &tidegate_core::pchannel::Pchannel| {
             let status = core.status();
             let pins: Vec<String> = status.channels.iter().map(|c| format!("{}: {}", c.vchannel, clip(&c.pin))).collect();
-            format!("{} is {} ({:?}); {}", status.pchannel, status.state, status.reason, pins.join("; "))
+            format!("{} is {} ({:?}), holds {} bytes; {}", status.pchannel, status.state, status.reason, core.held_bytes(), pins.join("; "))
         };
         owners.map(of).collect::<Vec<_>>().join(" | ")
     }

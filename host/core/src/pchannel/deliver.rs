@@ -443,10 +443,12 @@ impl Pchannel {
 
     fn record_schema(&mut self, place: &Place, schema: Arc<Schema>) {
         let Some(account) = self.channels.get_mut(&place.channel) else { return };
-        if account.schemas.last().is_some_and(|(from, _)| *from >= place.position.tick) {
+        // A later one may be recorded already: its record can overtake this one's.
+        let Err(at) = account.schemas.binary_search_by_key(&place.position.tick, |(from, _)| *from) else { return };
+        if account.seek.as_ref().is_some_and(|seek| place.position.tick < seek.tick) {
             return;
         }
-        account.schemas.push((place.position.tick, schema.clone()));
+        account.schemas.insert(at, (place.position.tick, schema.clone()));
         let call = Call::SaveSchema { vchannel: account.name.clone(), tick: place.position.tick, schema: Box::new((*schema).clone()) };
         self.add_wait(place, Wait::Schema);
         self.begin(work::Purpose::Schema { channel: place.channel, at: place.ordinal }, super::Work::Call(call));
