@@ -513,10 +513,6 @@ impl ChannelAccount {
         for ordinal in ordinals {
             self.unpin(ordinal, End::Filtered(reason));
         }
-        // Rows of a detached channel have no pin.
-        for account in [&mut self.ledger.inserts, &mut self.ledger.deletes] {
-            account.end(account.pending, End::Filtered(reason));
-        }
         self.segments.clear();
         self.deletes.clear();
     }

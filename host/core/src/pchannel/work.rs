@@ -408,7 +408,7 @@ impl Pchannel {
     }
 
     fn not_recovered(&mut self, ticket: Ticket, channel: ChannelIndex, error: CallError) {
-        if let Some(account) = self.channels.get_mut(&channel) {
+        if let Some(account) = self.channels.get_mut(&channel).filter(|c| c.is_live()) {
             match &error {
                 CallError::Dropped(_) => account.standing = Standing::Dropped,
                 CallError::NotFound(_) => account.standing = Standing::NotFound,
@@ -431,7 +431,6 @@ impl Pchannel {
         if matches!(error, CallError::Dropped(_) | CallError::NotFound(_)) {
             let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
             self.stored.remove(&(stored, channel));
-            self.detached.retain(|(_, held)| *held != channel);
         }
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(refusal(error)));
     }
@@ -810,12 +809,12 @@ impl Pchannel {
 
     /// The coordinator says that a channel is dropped: its rows end here, and it holds nothing any more.
     fn channel_gone(&mut self, channel: ChannelIndex) {
-        let Some(account) = self.channels.get_mut(&channel) else { return };
+        // Of a detached one the component takes no messages any more: the next recovery ends it.
+        let Some(account) = self.channels.get_mut(&channel).filter(|c| c.is_live()) else { return };
         account.standing = Standing::Dropped;
         account.end_all(FilterReason::DroppedChannel);
         let stored = account.stored;
         self.stored.remove(&(stored, channel));
-        self.detached.retain(|(_, held)| *held != channel);
         self.forget_work(channel);
     }
 
