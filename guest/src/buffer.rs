@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Ordinal;
+use crate::mutants::{Mutant, is_mutated};
 
 /// Rows of one segment (or deletes of one partition) that wait for a sync, and the syncs that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,8 @@ impl Buffer {
 
     /// Returns the first ordinal that is not durable.
     pub fn floor(&self) -> Option<Ordinal> {
-        self.syncing.front().or(self.open.as_ref()).map(|b| b.first)
+        let syncing = self.syncing.front().filter(|_| !is_mutated(Mutant::ForgetSyncing));
+        syncing.or(self.open.as_ref()).map(|b| b.first)
     }
 
     /// Returns the oldest sync that runs.

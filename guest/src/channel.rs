@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buffer::Buffer;
 use crate::contract::{ChannelIndex, ControlBody, FilterReason, Filtered, Ordinal, RecoveredChannel, SegmentState};
+use crate::mutants::{Mutant, is_mutated};
 
 /// A message's header, as dispatch sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +144,7 @@ impl Channel {
             self.segments.insert(s.segment, segment);
         }
         match std::mem::replace(&mut self.service, Service::Attached) {
-            Service::Asking(held) => held,
+            Service::Asking(held) if !is_mutated(Mutant::HeldForgotten) => held,
             _ => Vec::new(),
         }
     }
@@ -167,7 +168,7 @@ impl Channel {
     /// is not acknowledged. CK-2.
     pub fn floor(&self) -> Option<Ordinal> {
         let rows = self.segments.values().map(|s| &s.buffer).chain(self.deletes.values()).filter_map(Buffer::floor).min();
-        let controls = self.controls.keys().next().copied();
+        let controls = self.controls.keys().next().copied().filter(|_| !is_mutated(Mutant::ForgetControls));
         [rows, controls].into_iter().flatten().min()
     }
 

@@ -9,6 +9,7 @@
 
 use crate::contract::*;
 use crate::flusher::{Flusher, Stage, Timer};
+use crate::mutants::{Mutant, is_mutated};
 use crate::policy::{LOGICAL_BITS, spread};
 
 impl Flusher {
@@ -104,7 +105,7 @@ impl Flusher {
         let idle = self.state.stored.is_empty() && self.state.stage == Stage::Working;
         let step = if idle { u64::from(self.config.page_max) } else { 1 };
         let known = self.state.consumed.max(self.state.consume_refused);
-        if self.state.consuming.is_none() && smallest >= known.saturating_add(step) {
+        if self.state.consuming.is_none() && !is_mutated(Mutant::ConsumeStops) && smallest >= known.saturating_add(step) {
             self.state.consuming = Some(smallest);
             host.save_checkpoint(smallest);
         }

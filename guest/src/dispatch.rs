@@ -3,6 +3,7 @@
 use crate::channel::{Message, Segment, Service};
 use crate::contract::*;
 use crate::flusher::{Flusher, Stage, Timer};
+use crate::mutants::{Mutant, is_mutated};
 use crate::policy;
 
 impl Flusher {
@@ -19,7 +20,9 @@ impl Flusher {
         if kind == kind::TIME_TICK || kind == kind::ALTER_REPLICATE_CONFIG || for_control_channel {
             // Only moves positions.
         } else if pchannel_wide {
-            self.dispatch_to_all(host, &message);
+            if !is_mutated(Mutant::FlushAllIgnored) {
+                self.dispatch_to_all(host, &message);
+            }
         } else {
             self.dispatch_to(host, index, message);
         }
@@ -88,7 +91,7 @@ impl Flusher {
         if m.collection != channel.collection {
             return Some(FilterReason::ForeignCollection);
         }
-        if m.tick < channel.seek_tick {
+        if m.tick < channel.seek_tick + u64::from(is_mutated(Mutant::DuplicateAtSeek)) {
             return Some(FilterReason::Duplicate);
         }
         if channel.dropped_partitions.contains(&m.partition) {
@@ -104,7 +107,7 @@ impl Flusher {
         }
         match channel.segments.get(&m.segment) {
             Some(s) if s.state == SegmentState::Dropped => Some(FilterReason::DroppedSegment),
-            Some(s) if m.tick <= s.dml_tick => Some(FilterReason::Duplicate),
+            Some(s) if m.tick <= s.dml_tick.saturating_sub(u64::from(is_mutated(Mutant::RowsAtDmlAgain))) => Some(FilterReason::Duplicate),
             _ => None,
         }
     }
@@ -116,7 +119,7 @@ impl Flusher {
         self.keep(host, index);
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         let segment = channel.segments.entry(m.segment).or_insert_with(|| Segment::growing(m.partition));
-        if segment.sealed || segment.state == SegmentState::Flushed {
+        if (segment.sealed || segment.state == SegmentState::Flushed) && !is_mutated(Mutant::RowsAfterFlush) {
             let reason = format!("message {} inserts into segment {} after its flush", m.ordinal, m.segment);
             return self.detach(host, index, &reason);
         }
@@ -156,7 +159,7 @@ impl Flusher {
             (kind::CREATE_SEGMENT, body) => self.create_segment(host, index, m, matches!(body, Some(ControlBody::CreateSegment(true)))),
             (kind::FLUSH | kind::SCHEMA_CHANGE | kind::ALTER_COLLECTION, Some(ControlBody::Seal(segments, hazard))) => {
                 self.seal(host, index, m, segments);
-                if m.kind != kind::FLUSH {
+                if m.kind != kind::FLUSH && !is_mutated(Mutant::NoCutBeforeSchema) {
                     // A batch has one schema, also of a segment that the message does not seal.
                     self.cut_channel(host, index);
                 }
@@ -170,7 +173,9 @@ impl Flusher {
             }
             (kind::FLUSH_ALL | kind::ALTER_WAL, _) => {
                 // A replay may meet a FlushAll that is older than a segment which the coordinator lists by now; nothing comes after an AlterWAL.
-                let is_older = |s: &Segment| m.kind == kind::ALTER_WAL || (s.dml_tick > 0 && s.dml_tick <= m.tick);
+                let is_older = |s: &Segment| {
+                    m.kind == kind::ALTER_WAL || is_mutated(Mutant::FlushAllSealsLater) || (s.dml_tick > 0 && s.dml_tick <= m.tick)
+                };
                 let growing = |s: &Segment| s.state == SegmentState::Growing && !s.sealed && is_older(s);
                 let segments: Vec<i64> =
                     self.state.channels[&index].segments.iter().filter(|(_, s)| growing(s)).map(|(&id, _)| id).collect();
@@ -180,7 +185,9 @@ impl Flusher {
             (kind::DROP_PARTITION, _) => self.drop_partition(host, index, m),
             (kind::DROP_COLLECTION, _) => {
                 self.leave_for_drop(index, m.ordinal);
-                host.drop_channel(index, m.ordinal);
+                if !is_mutated(Mutant::DropNotForwarded) {
+                    host.drop_channel(index, m.ordinal);
+                }
             }
             // A repeated CreateCollection, CreatePartition, Import: only move positions.
             (kind::CREATE_COLLECTION | kind::CREATE_PARTITION | kind::IMPORT, _) => {}
@@ -213,7 +220,7 @@ impl Flusher {
         for &id in segments {
             let Some(channel) = self.state.channels.get_mut(&index) else { return };
             let segment = channel.segments.entry(id).or_insert_with(|| Segment::growing(m.partition));
-            if segment.state == SegmentState::Growing && !segment.sealed {
+            if segment.state == SegmentState::Growing && !segment.sealed && !is_mutated(Mutant::SealForgotten) {
                 self.cut_segment(host, index, id, Some(m.ordinal));
             }
         }
@@ -238,7 +245,7 @@ impl Flusher {
             .filter(|(_, s)| s.partition == m.partition && s.state == SegmentState::Growing && !s.sealed)
             .map(|(&id, _)| id)
             .collect();
-        for id in gone {
+        for id in gone.into_iter().filter(|_| !is_mutated(Mutant::PartitionStays)) {
             channel.await_call(m.ordinal);
             host.drop_segment(index, id, m.ordinal);
             // Its rows hold the checkpoint until the drop is acknowledged, and are synced no more.

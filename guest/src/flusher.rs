@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Message, Segment, Service};
 use crate::contract::*;
+use crate::mutants::{Mutant, is_mutated};
 
 /// The state of one pchannel's flusher.
 ///
@@ -163,7 +164,9 @@ impl Flusher {
             place.insert(Channel::new(index, name));
             // CK-3: its messages are pending until the answer.
             self.state.stored.insert((0, index));
-            host.recovery_info(index);
+            if !is_mutated(Mutant::UnlistedIgnored) {
+                host.recovery_info(index);
+            }
         }
     }
 

@@ -23,6 +23,10 @@ pub mod contract;
 mod dispatch;
 mod explain;
 mod flusher;
+#[cfg(not(feature = "switches"))]
+mod mutants;
+#[cfg(feature = "switches")]
+pub mod mutants;
 mod policy;
 mod recovery;
 mod snapshot;

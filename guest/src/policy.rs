@@ -7,6 +7,7 @@ use crate::buffer::Batch;
 use crate::channel::Channel;
 use crate::contract::*;
 use crate::flusher::{Flusher, Timer};
+use crate::mutants::{Mutant, is_mutated};
 
 /// Low bits of a time tick that count within a millisecond.
 pub(crate) const LOGICAL_BITS: u32 = 18;
@@ -47,7 +48,9 @@ impl Flusher {
         let Some(buffer) = self.state.channels.get_mut(&index).and_then(|c| c.deletes.get_mut(&partition)) else { return };
         if buffer.open().is_some() {
             let up_to = buffer.cut(None, tick);
-            host.sync_deletes(index, partition, up_to);
+            if !is_mutated(Mutant::DeletesForgotten) {
+                host.sync_deletes(index, partition, up_to);
+            }
         }
     }
 
@@ -74,7 +77,7 @@ impl Flusher {
 
     /// Ends the batches that are full.
     pub(crate) fn cut_full(&mut self, host: &mut impl Host) {
-        for (index, what) in std::mem::take(&mut self.state.full) {
+        for (index, what) in std::mem::take(&mut self.state.full).into_iter().filter(|_| !is_mutated(Mutant::FullForgotten)) {
             self.cut(host, index, what);
         }
     }
@@ -83,7 +86,7 @@ impl Flusher {
     pub(crate) fn end_group(&mut self, host: &mut impl Host) {
         self.cut_full(host);
         while let Some(&(due, index, timer)) = self.state.timers.first() {
-            if due > self.state.tick {
+            if due > self.state.tick || is_mutated(Mutant::TimersStop) {
                 break;
             }
             self.state.timers.pop_first();
@@ -120,7 +123,7 @@ impl Flusher {
     /// Memory pressure: of the channels with the most bytes, the oldest batches end until enough was asked for. Every channel is looked at
     /// once, however many batches end.
     pub(crate) fn relieve(&mut self, host: &mut impl Host, pressure: u64) {
-        if pressure == 0 {
+        if pressure == 0 || is_mutated(Mutant::PressureIgnored) {
             return;
         }
         let attached = self.state.channels.values().filter(|c| c.is_attached());

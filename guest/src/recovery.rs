@@ -3,6 +3,7 @@
 use crate::channel::{Channel, Service};
 use crate::contract::*;
 use crate::flusher::{Flusher, Stage, Timer};
+use crate::mutants::{Mutant, is_mutated};
 use crate::policy;
 
 impl Flusher {
@@ -44,7 +45,11 @@ impl Flusher {
         match outcome {
             Ok(Answer::Recovered(RecoveredChannel { hazard: Some(reason), .. })) => self.detach(host, index, &reason),
             Ok(Answer::Recovered(info)) => {
-                for s in info.segments.iter().filter(|s| listed && s.old_architecture && s.state == SegmentState::Growing) {
+                for s in info
+                    .segments
+                    .iter()
+                    .filter(|s| listed && !is_mutated(Mutant::OldStaysOpen) && s.old_architecture && s.state == SegmentState::Growing)
+                {
                     host.append_flush(index, s.partition, s.segment);
                     if let Stage::Recovering(waiting) = &mut self.state.stage {
                         *waiting += 1;

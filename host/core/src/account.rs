@@ -12,6 +12,7 @@ use tidegate_message::{MessageId, Properties};
 
 use crate::calls::{Position, SegmentFiles};
 use crate::ledger::{End, Ledger};
+use crate::mutants::{Mutant, is_mutated};
 use crate::turn::{ChannelIndex, FilterReason, Ordinal, Ticket};
 
 /// Bytes that a pin takes beside its payload, roughly: part of the budget (ME-1).
@@ -402,7 +403,10 @@ impl ChannelAccount {
 
     /// CK-2: the first message that holds the channel's checkpoint.
     pub fn floor(&self) -> Option<Ordinal> {
-        self.pins.keys().next().copied()
+        match is_mutated(Mutant::DeletesNotPinned) {
+            true => self.pins.iter().find(|(_, p)| !matches!(p.what, Pinned::Deletes { .. })).map(|(&o, _)| o),
+            false => self.pins.keys().next().copied(),
+        }
     }
 
     /// A segment is complete or gone: control messages that wait for it may be done.
@@ -423,7 +427,7 @@ impl ChannelAccount {
     /// A CreateSegment was filtered. If its segment is not growing by the coordinator's word either, nothing will ever complete it here:
     /// control messages that were met before that word do not wait for it.
     pub fn segment_not_created(&mut self, id: i64) {
-        if self.is_registering(id) || self.segments.get(&id).is_some_and(|s| s.registered) {
+        if self.is_registering(id) || self.segments.get(&id).is_some_and(|s| s.registered) || is_mutated(Mutant::HoldForFiltered) {
             return;
         }
         self.settle_controls(|wait| match wait {
@@ -466,7 +470,7 @@ impl ChannelAccount {
     pub fn segments_before(&self, tick: u64) -> BTreeSet<i64> {
         let mut open = self.open_segments(None);
         let is_older = |s: &SegmentAccount| s.met || s.dml.as_ref().is_some_and(|dml| dml.tick <= tick);
-        open.retain(|id| self.segments.get(id).is_some_and(is_older));
+        open.retain(|id| self.segments.get(id).is_some_and(is_older) || is_mutated(Mutant::FlushAllSealsLater));
         open
     }
 
@@ -484,6 +488,9 @@ impl ChannelAccount {
 
     /// The coordinator has recorded the schema of one message; another one's may still be under way.
     pub fn schema_recorded(&mut self, at: Ordinal) {
+        if is_mutated(Mutant::AnySchemaRecord) {
+            return self.settle_controls(|wait| *wait == Wait::Schema);
+        }
         let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(&at) else { return };
         waits.retain(|wait| *wait != Wait::Schema);
         if waits.is_empty() {

@@ -30,6 +30,7 @@ use self::record::{Changes, Key};
 pub use self::record::{LoadError, Write};
 pub use self::window::{TICK_WINDOW_MS, Windows};
 use crate::calls::{Call, CallError, Caller, Position, Reply, SegmentInfo};
+use crate::mutants::{Mutant, is_mutated};
 use crate::switches::{Switch, is_on};
 
 /// The coordinator's whole state.
@@ -78,7 +79,8 @@ impl Coordinator {
     }
 
     fn apply(&mut self, caller: &Caller, call: &Call, changes: &mut Changes) -> Result<Reply, CallError> {
-        if call.is_mutating() {
+        let exempt = is_mutated(Mutant::SaveOfAnyTerm) && matches!(call, Call::SaveBinlogPaths(_));
+        if call.is_mutating() && !exempt {
             self.admit(caller, changes)?;
         }
         match call {
@@ -114,7 +116,11 @@ impl Coordinator {
             }
             Call::LoadConsume => Ok(Reply::Consume(self.consume.get(&caller.pchannel).cloned())),
             Call::SaveConsume(position) => {
-                if self.consume.get(&caller.pchannel).is_none_or(|stored| is_forward(stored, position)) {
+                if self
+                    .consume
+                    .get(&caller.pchannel)
+                    .is_none_or(|stored| is_forward(stored, position) || is_mutated(Mutant::ConsumeMovesBack))
+                {
                     changes.put(Key::Consume(caller.pchannel.clone()), position);
                     self.consume.insert(caller.pchannel.clone(), position.clone());
                 }

@@ -16,6 +16,7 @@ pub mod calls;
 pub mod coordinator;
 pub mod journal;
 pub mod ledger;
+pub mod mutants;
 pub mod pchannel;
 pub mod retry;
 pub mod scan;

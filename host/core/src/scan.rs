@@ -23,6 +23,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidegate_message::{Header, Malformed, Message, MessageId, MessageType, Properties, Record, TxnContext, properties};
 
+use crate::mutants::{Mutant, is_mutated};
 use reorder::{Held, Reorder};
 use txn::{Body, Transactions};
 
@@ -228,6 +229,7 @@ impl Scanner {
         if let Some(highest) = &self.highest {
             match record.id.compare(highest) {
                 Ok(Ordering::Greater) => {}
+                Ok(Ordering::Less | Ordering::Equal) if is_mutated(Mutant::TwiceDelivered) => {}
                 Ok(Ordering::Less | Ordering::Equal) => {
                     self.counters.duplicates += 1;
                     return;
@@ -243,7 +245,7 @@ impl Scanner {
         }
         match decoded {
             Ok(message) if message.kind == MessageType::TIME_TICK => self.time_tick(message, out),
-            Ok(message) if self.reorder.is_late(message.tick) => self.violate(message, out),
+            Ok(message) if self.reorder.is_late(message.tick) && !is_mutated(Mutant::LateDelivered) => self.violate(message, out),
             Ok(message) => self.hold(message),
             Err(malformed) => self.reject(*malformed, out),
         }

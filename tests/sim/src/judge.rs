@@ -52,7 +52,7 @@ enum What {
     Create { segment: i64, partition: i64 },
     Seal { segments: Vec<i64> },
     DropPartition { partition: i64 },
-    Schema { version: i32 },
+    Schema,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +157,7 @@ impl Judge {
                 channel.schemas.push((entry.tick, *version));
                 let seal = msg(What::Seal { segments: segments.clone() });
                 self.add(vchannel, seal);
-                (msg(What::Schema { version: *version }), vchannel)
+                (msg(What::Schema), vchannel)
             }
             Effect::DropCollection { vchannel, .. } => {
                 self.channels.entry(vchannel.clone()).or_default().dropped = true;
@@ -251,7 +251,7 @@ impl Judge {
                 let of_it = |s: &&SegmentInfo| s.partition == *partition && s.vchannel == vchannel && s.level == Level::L1;
                 rules.every_segment().filter(of_it).all(|s| complete(&s.segment))
             }
-            What::Schema { .. } => true,
+            What::Schema => true,
         }
     }
 

@@ -437,7 +437,9 @@ impl World<'_> {
             if let Some(slot) = &mut self.workload.slots[slot] {
                 slot.segments.insert(segment);
             }
-            self.rows(collection, &vchannel, partition, segment, rows, 10)
+            // Now and then a transaction is larger than the budget.
+            let width = if at & 3 == 0 { 1_500 } else { 10 };
+            self.rows(collection, &vchannel, partition, segment, rows, width)
         };
         if bad {
             message.payload = Bytes::from_static(b"no protobuf");

@@ -21,6 +21,18 @@ use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::workload::Workload;
 
+/// Runs a scenario to its end; a panic is a broken promise as well.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run_caught(scenario: &Scenario, guests: &dyn Guests) -> Result<Tally, Violation> {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(scenario, guests)));
+    ended.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        broken("panic", text.unwrap_or_default())
+    })
+}
+
 /// How long everything may take once the faults are over, in milliseconds of virtual time: a call that is never answered takes two minutes,
 /// then a backoff.
 pub const LIVENESS_MS: u64 = 600_000;

@@ -2,35 +2,27 @@
 //!
 //! `TIDEGATE_SEEDS` says how many, `TIDEGATE_SEED` where they begin, `TIDEGATE_TRACE=1` prints the trace of a single one.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tidegate_sim::generate::{Weather, generate};
 use tidegate_sim::judge::Violation;
 use tidegate_sim::native::Native;
 use tidegate_sim::tally::Tally;
-use tidegate_sim::world::World;
+use tidegate_sim::world::{World, run_caught};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-/// Runs a seed; a panic is a violation.
+/// Runs a seed.
 fn run(seed: u64, weather: Weather) -> Result<Tally, Violation> {
     let scenario = generate(seed, weather);
-    let trace = std::env::var_os("TIDEGATE_TRACE").is_some();
-    let ended = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(&scenario, &Native);
-        world.trace.lines = trace.then(Vec::new);
-        let ended = world.run();
-        for line in world.trace.lines.iter().flatten() {
-            println!("{line}");
-        }
-        ended.map(|()| world.tally)
-    }));
-    ended.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-        Err(Violation { promise: "panic", text: text.unwrap_or_default() })
-    })
+    if std::env::var_os("TIDEGATE_TRACE").is_none() {
+        return run_caught(&scenario, &Native);
+    }
+    let mut world = World::new(&scenario, &Native);
+    world.trace.lines = Some(Vec::new());
+    let ended = world.run();
+    world.trace.lines.iter().flatten().for_each(|line| println!("{line}"));
+    ended.map(|()| world.tally)
 }
 
 fn run_all(first: u64, count: u64, weather: Weather) {

@@ -16,6 +16,7 @@ use super::collection::{CollectionInfo, CollectionState, pchannel_of};
 use super::record::{Changes, Key};
 use super::{Coordinator, is_forward};
 use crate::calls::{CallError, Level, Position, RecoveryInfo, Reply, SegmentInfo, SegmentState};
+use crate::mutants::{Mutant, is_mutated};
 use crate::switches::{Switch, is_on};
 
 /// How far below the channel checkpoint schemas are kept, in ticks: 24 hours, Milvus' retention of schema versions.
@@ -59,7 +60,9 @@ impl Coordinator {
             SegmentState::Growing => true,
             // Every row has a tick at or below the dml position's, and the replay starts at the seek position's.
             SegmentState::Flushed | SegmentState::Dropped => {
-                segment.level == Level::L1 && segment.dml.as_ref().is_none_or(|dml| dml.tick >= seek.tick)
+                !is_mutated(Mutant::FlushedNotListed)
+                    && segment.level == Level::L1
+                    && segment.dml.as_ref().is_none_or(|dml| dml.tick >= seek.tick)
             }
         };
         Ok(RecoveryInfo {
@@ -82,7 +85,8 @@ impl Coordinator {
         let start = collection.shards.iter().find(|shard| shard.vchannel == vchannel).and_then(|shard| shard.start.clone());
         let growing = self.segments_on(vchannel).filter(|segment| segment.state == SegmentState::Growing);
         let earliest = || growing.filter_map(|s| s.dml.iter().chain(&s.start).min_by_key(|p| p.tick)).min_by_key(|p| p.tick).cloned();
-        start.or_else(earliest).ok_or_else(|| CallError::NotAvailable(format!("vchannel `{vchannel}` has no position yet")))
+        let asked = if is_mutated(Mutant::SeekFromSegments) { earliest().or(start) } else { start.or_else(earliest) };
+        asked.ok_or_else(|| CallError::NotAvailable(format!("vchannel `{vchannel}` has no position yet")))
     }
 
     pub(super) fn report_checkpoint(

@@ -16,6 +16,7 @@
 use super::Coordinator;
 use super::record::{Changes, Key};
 use crate::calls::{AllocSegment, CallError, FieldBinlogs, Level, Reply, SaveBinlogPaths, SegmentFiles, SegmentInfo, SegmentState};
+use crate::mutants::{Mutant, is_mutated};
 
 impl Coordinator {
     pub(super) fn alloc_segment(&mut self, alloc: &AllocSegment, changes: &mut Changes) -> Result<Reply, CallError> {
@@ -137,8 +138,10 @@ fn state_after(save: &SaveBinlogPaths, rows: i64) -> SegmentState {
 fn reason_to_ignore(stored: &SegmentInfo, save: &SaveBinlogPaths) -> Option<String> {
     match (stored.state, &stored.dml) {
         (SegmentState::Dropped, _) => Some("it is dropped".to_owned()),
-        (SegmentState::Flushed, _) if !save.dropped => Some("it is flushed".to_owned()),
-        (_, Some(dml)) if save.dml.tick < dml.tick => Some(format!("its files reach tick {}, the save {}", dml.tick, save.dml.tick)),
+        (SegmentState::Flushed, _) if !save.dropped && !is_mutated(Mutant::FlushedOverwritten) => Some("it is flushed".to_owned()),
+        (_, Some(dml)) if save.dml.tick < dml.tick && !is_mutated(Mutant::OlderSaves) => {
+            Some(format!("its files reach tick {}, the save {}", dml.tick, save.dml.tick))
+        }
         _ => None,
     }
 }

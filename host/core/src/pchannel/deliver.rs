@@ -12,6 +12,7 @@ use super::{Action, DeadLetter, Pchannel, Weight, work};
 use crate::account::{Pin, Pinned, Standing, Target, Wait};
 use crate::calls::{Call, Position, storage_version};
 use crate::ledger::End;
+use crate::mutants::{Mutant, is_mutated};
 use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
@@ -134,7 +135,9 @@ impl Pchannel {
         for message in &group {
             let verdict = self.check_body(message).err();
             if let (Some(_), Some(txn)) = (&verdict, &message.txn) {
-                bad_transactions.insert(txn.txn_id);
+                if !is_mutated(Mutant::SiblingsKept) {
+                    bad_transactions.insert(txn.txn_id);
+                }
             }
             verdicts.push(verdict);
         }
@@ -212,7 +215,7 @@ impl Pchannel {
     fn deliver_one(&mut self, message: Message, group_end: bool, bad: Option<String>) {
         // CK-4: the place to resume from is the last confirmed id, never the message's own.
         let last_confirmed = if is_on(Switch::OwnIds) { message.id.clone() } else { message.last_confirmed.clone() };
-        let position = Position { last_confirmed, tick: message.tick };
+        let position = Position { last_confirmed, tick: message.tick + u64::from(is_mutated(Mutant::TickTooHigh)) };
         let on_control_channel = message.is_control_channel();
         let every = message.vchannel.is_empty() || message.pchannel_level || on_control_channel;
         let mut flags = 0;
@@ -419,7 +422,7 @@ impl Pchannel {
         let ordinal = self.push(row, Some(ControlBody::Seal(segments.clone(), hazard)));
         let Some(account) = self.channels.get(&index) else { return ordinal };
         let open: BTreeSet<i64> = segments.into_iter().filter(|id| account.segments.get(id).is_none_or(|s| !s.ended)).collect();
-        if !open.is_empty() {
+        if !open.is_empty() && !is_mutated(Mutant::FlushNotPinned) {
             self.pin(&Place { channel: index, ordinal, id, position, collection, txn: None }, Pinned::Control(vec![Wait::Complete(open)]));
         }
         ordinal
@@ -450,7 +453,9 @@ impl Pchannel {
         }
         account.schemas.insert(at, (place.position.tick, schema.clone()));
         let call = Call::SaveSchema { vchannel: account.name.clone(), tick: place.position.tick, schema: Box::new((*schema).clone()) };
-        self.add_wait(place, Wait::Schema);
+        if !is_mutated(Mutant::SchemaNotAwaited) {
+            self.add_wait(place, Wait::Schema);
+        }
         self.begin(work::Purpose::Schema { channel: place.channel, at: place.ordinal }, super::Work::Call(call));
     }
 

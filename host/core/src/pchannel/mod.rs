@@ -25,6 +25,7 @@ pub use status::{ChannelStatus, Status};
 use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Binlog, Call, CallError, Caller, Layout, Position, Reply, SegmentFiles};
 use crate::journal::{Journal, Turn};
+use crate::mutants::{Mutant, is_mutated};
 use crate::retry::{CallId, Calls, backoff_ms};
 use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
@@ -467,7 +468,7 @@ impl Pchannel {
         }
         match self.instance {
             // Recovery begins when no mutating call is in flight: it would see a state that is about to change.
-            Instance::Absent(at) if self.now_ms >= at && self.calls.at_peer() == 0 => {
+            Instance::Absent(at) if self.now_ms >= at && (self.calls.at_peer() == 0 || is_mutated(Mutant::RecoverAtOnce)) => {
                 self.forget_scan();
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { resume: None, replay: Vec::new() });
@@ -482,7 +483,10 @@ impl Pchannel {
     }
 
     fn begin_turn(&mut self) {
-        let again = self.turn.take();
+        let mut again = self.turn.take();
+        if let Some(input) = again.as_mut().filter(|_| is_mutated(Mutant::CompletionsLost)) {
+            *input = Arc::new(TurnInput { completions: Vec::new(), ..(**input).clone() });
+        }
         let pressure = self.wanted_bytes();
         let messages = !self.ready.is_empty() && !self.declined;
         let news = !self.completions.is_empty() || messages || self.report.more || self.fresh;
@@ -530,7 +534,9 @@ impl Pchannel {
             if output.taken > 0 {
                 page.take_groups(output.taken);
             }
-            self.ready.push_front(page);
+            if !is_mutated(Mutant::PageLost) {
+                self.ready.push_front(page);
+            }
         }
         if output.taken > 0 {
             self.handed = input.page.first + output.taken as Ordinal - 1;
@@ -600,10 +606,14 @@ impl Pchannel {
         self.declined = false;
         self.completions.clear();
         self.ready.clear();
-        self.group.clear();
+        if !is_mutated(Mutant::GroupKept) {
+            self.group.clear();
+        }
         self.channels.clear();
         self.totals = Arc::default();
-        self.introduced.clear();
+        if !is_mutated(Mutant::NamesKept) {
+            self.introduced.clear();
+        }
         self.next_ordinal = 1;
         self.handed = 0;
         self.group_ends.clear();

@@ -10,6 +10,7 @@ use crate::calls::{
     storage_version,
 };
 use crate::ledger::End;
+use crate::mutants::{Mutant, is_mutated};
 use crate::retry::{CallId, DEADLINE_MS, InFlight};
 use crate::switches::{Switch, is_on};
 use crate::turn::{
@@ -141,7 +142,7 @@ impl Pchannel {
 
     fn send(&mut self, id: CallId, work: Work) {
         // Files and scans take the time they take.
-        let deadline = matches!(work, Work::Call(_)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
+        let deadline = (matches!(work, Work::Call(_)) && !is_mutated(Mutant::NoDeadline)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
         self.calls.sent(id, deadline);
         self.out.push(Action::Begin { id, work });
     }
@@ -200,7 +201,7 @@ impl Pchannel {
 
     pub(super) fn ended(&mut self, id: CallId, result: Result<Outcome, CallError>) {
         let Some(call) = self.calls.end(id) else { return };
-        if self.is_over() || call.what.scan != self.scan || matches!(self.phase, Phase::Backoff(_)) {
+        if self.is_over() || (call.what.scan != self.scan && !is_mutated(Mutant::OldAnswers)) || matches!(self.phase, Phase::Backoff(_)) {
             return;
         }
         match result {
@@ -217,10 +218,11 @@ impl Pchannel {
                 // IS-1: a write that fails gives its place to the next one while it waits.
                 let write = matches!(call.what.work, Work::Write(_));
                 self.calls.fail(id, call, why, self.now_ms);
-                if write {
+                if write && !is_mutated(Mutant::WriteKeepsPlace) {
                     self.next_write();
                 }
             }
+            Err(CallError::Fenced(why)) if is_mutated(Mutant::FenceIsTransient) => self.calls.fail(id, call, why, self.now_ms),
             Err(CallError::Fenced(why)) => self.fence(why),
             Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
             result => self.settle(call.what, result),
@@ -235,9 +237,13 @@ impl Pchannel {
     }
 
     fn tolerates(&self, call: &InFlight<Task>) -> bool {
+        if is_mutated(Mutant::NotFoundNotTolerated) {
+            return false;
+        }
         match call.what.purpose {
             Purpose::Recovery { .. } => call.failures < self.limits.not_found_tolerance,
             // The registration may come after the drop, and its answer before the drop's: two calls run at a time.
+            Purpose::DropSegment { .. } if is_mutated(Mutant::DropOvertakes) => false,
             Purpose::DropSegment { channel, segment, .. } => self.channels.get(&channel).is_some_and(|c| {
                 let known = c.segments.get(&segment).is_some_and(|s| s.registered);
                 c.is_registering(segment) || (known && call.failures < SAVE_NOT_FOUND_TOLERANCE)
@@ -453,7 +459,7 @@ impl Pchannel {
                 (None, _) => earliest = true,
                 (Some(seek), None) => from = Some(seek.clone()),
                 (Some(seek), Some(smallest)) => match seek.last_confirmed.compare(&smallest.last_confirmed) {
-                    Ok(order) if order.is_lt() => from = Some(seek.clone()),
+                    Ok(order) if order.is_lt() != is_mutated(Mutant::LargerStart) => from = Some(seek.clone()),
                     Ok(_) => {}
                     // CK-4: ids of different logs are never compared.
                     Err(error) => {
@@ -474,7 +480,9 @@ impl Pchannel {
         let Some(account) = self.channels.get_mut(&channel) else { return };
         let Some(front) = account.jobs(target).front().cloned() else { return };
         // A segment that is not registered yet cannot be saved: the end of its registration comes back here.
-        if front.running || matches!(target, Target::Segment(id) if account.is_registering(id)) {
+        if (front.running && !is_mutated(Mutant::JobsInParallel))
+            || matches!(target, Target::Segment(id) if account.is_registering(id) && !is_mutated(Mutant::SyncUnregistered))
+        {
             return;
         }
         let (up_to, flush) = (front.up_to, front.flush);
@@ -578,7 +586,10 @@ impl Pchannel {
     fn save(&mut self, channel: ChannelIndex, target: Target, written: Written) {
         let Some(account) = self.channels.get_mut(&channel) else { return };
         let Some(job) = account.jobs(target).front().cloned() else { return };
-        let last = job.batch.last().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
+        let mut last = job.batch.last().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
+        if is_mutated(Mutant::DmlAhead) {
+            last = account.pins.values().last().map(|p| p.position.clone());
+        }
         let first = job.batch.first().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
         let control = account.pins.get(&job.up_to).map(|p| p.position.clone());
         let fallback = self.position_of(job.up_to);
@@ -592,7 +603,7 @@ impl Pchannel {
                     let refusal = Refusal::new(RefusalKind::Permanent, format!("no position is known for segment {id}"));
                     return self.end_job(channel, target, Err(refusal));
                 };
-                let mut files = s.files.clone();
+                let mut files = if is_mutated(Mutant::PartialLists) { SegmentFiles::default() } else { s.files.clone() };
                 files.extend(written.files.clone());
                 let rows = s.rows + i64::try_from(written.rows).unwrap_or_default();
                 let start = s.start.clone();
@@ -638,6 +649,7 @@ impl Pchannel {
     fn saved(&mut self, channel: ChannelIndex, target: Target, written: Written, result: Result<Outcome, CallError>) {
         match result {
             Ok(Outcome::Reply(Reply::Done)) => self.durable(channel, target, written),
+            Ok(Outcome::Reply(Reply::Ignored(_))) if is_mutated(Mutant::IgnoredIsDone) => self.durable(channel, target, written),
             // A repeated or ambiguous save is confirmed by reading the segment back.
             Ok(Outcome::Reply(Reply::Ignored(_))) => {
                 let segment = written.segment;
@@ -646,6 +658,7 @@ impl Pchannel {
             Ok(other) => {
                 self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, format!("a save was answered with {other:?}"))))
             }
+            Err(CallError::NotFound(_)) if is_mutated(Mutant::NotFoundIsDone) => self.durable(channel, target, written),
             Err(CallError::NotFound(why)) => {
                 self.unknown(channel, target, &written, why);
             }
@@ -677,7 +690,8 @@ impl Pchannel {
             return self.unknown(channel, target, &written, format!("segment {} is not known", written.segment));
         };
         let flush = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|j| j.flush)).unwrap_or_default();
-        let has_files = written.files.iter().all(|f| stored.files.iter().any(|s| s.path == f.path));
+        let has_files =
+            is_mutated(Mutant::ConfirmWithoutFiles) || written.files.iter().all(|f| stored.files.iter().any(|s| s.path == f.path));
         let complete = !flush || stored.state != SegmentState::Growing;
         // Without rows, a segment that is dropped is as complete as one that is flushed.
         if stored.state == SegmentState::Dropped && written.rows > 0 {
@@ -734,7 +748,9 @@ impl Pchannel {
             Target::Deletes(partition) => (IntentKind::SyncDeletes, partition),
         };
         if outcome.is_err() {
-            account.restage(target, &batch);
+            if !is_mutated(Mutant::ForgetRestage) {
+                account.restage(target, &batch);
+            }
             if let (Target::Segment(id), true) = (target, flush)
                 && let Some(s) = account.segments.get_mut(&id)
             {
@@ -810,7 +826,7 @@ impl Pchannel {
     /// The coordinator says that a channel is dropped: its rows end here, and it holds nothing any more.
     fn channel_gone(&mut self, channel: ChannelIndex) {
         // Of a detached one the component takes no messages any more: the next recovery ends it.
-        let Some(account) = self.channels.get_mut(&channel).filter(|c| c.is_live()) else { return };
+        let Some(account) = self.channels.get_mut(&channel).filter(|c| c.is_live() && !is_mutated(Mutant::DroppedStays)) else { return };
         account.standing = Standing::Dropped;
         account.end_all(FilterReason::DroppedChannel);
         let stored = account.stored;
@@ -824,7 +840,7 @@ impl Pchannel {
         for (nth, (channel, at, position)) in entries.iter().enumerate() {
             let Some(account) = self.channels.get_mut(channel) else { continue };
             if let Some(Ok(Some(read_back))) = stored.get(nth)
-                && read_back.tick >= position.tick
+                && (read_back.tick >= position.tick || is_mutated(Mutant::TrustReports))
                 && account.is_served()
                 && *at > account.stored
             {

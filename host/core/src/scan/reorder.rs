@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_message::Message;
 
 use super::BadRecord;
+use crate::mutants::{Mutant, is_mutated};
 
 /// What waits for its tick.
 pub(super) enum Held {
@@ -54,6 +55,7 @@ impl Reorder {
     pub fn hold(&mut self, tick: u64, held: Held) {
         self.bytes += held.size();
         self.arrivals += 1;
+        let tick = if is_mutated(Mutant::NoReorder) { self.released } else { tick };
         self.held.insert((tick, self.arrivals), held);
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_message::{Header, Message, MessageType, TxnContext};
 
 use super::{ScanCounters, ScanLimits, Scanned};
+use crate::mutants::{Mutant, is_mutated};
 
 /// Bits of a time tick below its milliseconds.
 const LOGICAL_BITS: u32 = 18;
@@ -100,6 +101,7 @@ impl Transactions {
                 None => counters.orphans += 1,
             },
             MessageType::ROLLBACK_TXN => match self.close(txn.txn_id) {
+                Some(open) if is_mutated(Mutant::RollbackCommits) => commit(open, message, counters, out),
                 Some(_) => counters.rolled_back += 1,
                 None => counters.orphans += 1,
             },
@@ -188,8 +190,11 @@ fn commit(open: Open, commit: &Message, counters: &mut ScanCounters, out: &mut V
     }
     counters.committed += 1;
     out.extend(open.bodies.into_iter().map(|mut body| {
-        body.message.tick = commit.tick;
-        body.message.last_confirmed = commit.last_confirmed.clone();
+        if !is_mutated(Mutant::BodiesAtOwnTick) {
+            body.message.tick = commit.tick;
+        }
+        body.message.last_confirmed =
+            if is_mutated(Mutant::BodiesAtOwnPlace) { body.message.id.clone() } else { commit.last_confirmed.clone() };
         body.out(|message| Scanned::Message(message, false))
     }));
 }

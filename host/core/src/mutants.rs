@@ -1,0 +1,162 @@
+//! Mutants: deliberate faults of one line, which the simulator must catch. As [`crate::switches`], but each is the slip of a hand somewhere in the
+//! protocol rather than the opposite of a promise. Only builds with the feature `switches` can turn one on.
+
+#[cfg(feature = "switches")]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The scan starts at the larger of its positions.
+    LargerStart,
+    /// A save that is answered with 'not found' counts as done.
+    NotFoundIsDone,
+    /// 'Not found' is believed at once.
+    NotFoundNotTolerated,
+    /// A save that was ignored counts as done.
+    IgnoredIsDone,
+    /// A segment that was read back counts as saved, whatever its files.
+    ConfirmWithoutFiles,
+    /// The dml position of a save is that of the last delivered message.
+    DmlAhead,
+    /// A save carries only the new files.
+    PartialLists,
+    /// Rows of a refused sync are not staged again.
+    ForgetRestage,
+    /// A report counts without being read back.
+    TrustReports,
+    /// Answers to calls of an earlier scan are taken.
+    OldAnswers,
+    /// A recovery does not wait for calls in flight.
+    RecoverAtOnce,
+    /// A sync does not wait for its segment's registration.
+    SyncUnregistered,
+    /// A drop that is answered with 'not found' counts as done, registered or not.
+    DropOvertakes,
+    /// A message does not wait for the record of its schema.
+    SchemaNotAwaited,
+    /// One schema's record stands for all.
+    AnySchemaRecord,
+    /// A write that fails keeps its place.
+    WriteKeepsPlace,
+    /// A fenced call is tried again.
+    FenceIsTransient,
+    /// Deletes hold no checkpoint.
+    DeletesNotPinned,
+    /// A flush message holds no checkpoint.
+    FlushNotPinned,
+    /// A replayed FlushAll waits for segments that are younger than it.
+    FlushAllSealsLater,
+    /// Control messages wait for segments whose creation was filtered.
+    HoldForFiltered,
+    /// Positions carry a tick that is one too high.
+    TickTooHigh,
+    /// The rest of a transaction with a bad body is delivered.
+    SiblingsKept,
+    /// A transaction's bodies keep their own ticks.
+    BodiesAtOwnTick,
+    /// A transaction's bodies keep their own last confirmed ids.
+    BodiesAtOwnPlace,
+    /// A rollback delivers.
+    RollbackCommits,
+    /// Messages that come too late are delivered.
+    LateDelivered,
+    /// A record that is read twice is delivered twice.
+    TwiceDelivered,
+    /// Messages come in the order of the log instead of their ticks.
+    NoReorder,
+    /// Saves of older terms are taken.
+    SaveOfAnyTerm,
+    /// A flushed segment takes saves.
+    FlushedOverwritten,
+    /// A save with an older dml position is taken.
+    OlderSaves,
+    /// Recovery information leaves complete segments out.
+    FlushedNotListed,
+    /// The stored consume checkpoint moves back.
+    ConsumeMovesBack,
+    /// Without a checkpoint, recovery starts at the segments' positions.
+    SeekFromSegments,
+    /// The rest of a page that was not taken is lost.
+    PageLost,
+    /// The completions of a void turn are lost.
+    CompletionsLost,
+    /// Half a group outlives its scan.
+    GroupKept,
+    /// A new instance is not told the names of channels.
+    NamesKept,
+    /// A channel that the coordinator dropped keeps its rows.
+    DroppedStays,
+    /// A call is waited for without a limit.
+    NoDeadline,
+    /// Syncs of one segment run at the same time.
+    JobsInParallel,
+}
+
+#[cfg(feature = "switches")]
+static ON: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a fault is made now: never, in this build.
+#[cfg(not(feature = "switches"))]
+pub(crate) const fn is_mutated(_mutant: Mutant) -> bool {
+    false
+}
+
+/// Whether a fault is made now.
+#[cfg(feature = "switches")]
+pub(crate) fn is_mutated(mutant: Mutant) -> bool {
+    ON.load(Ordering::Relaxed) >> mutant as u64 & 1 == 1
+}
+
+/// Turns one mutant on and all others off; `None` turns all of them off.
+#[cfg(feature = "switches")]
+pub fn set(mutant: Option<Mutant>) {
+    ON.store(mutant.map_or(0, |m| 1 << m as u64), Ordering::Relaxed);
+}
+
+/// Every mutant by name.
+#[cfg(feature = "switches")]
+pub const ALL: [(&str, Mutant); 42] = [
+    ("larger-start", Mutant::LargerStart),
+    ("not-found-is-done", Mutant::NotFoundIsDone),
+    ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
+    ("ignored-is-done", Mutant::IgnoredIsDone),
+    ("confirm-without-files", Mutant::ConfirmWithoutFiles),
+    ("dml-ahead", Mutant::DmlAhead),
+    ("partial-lists", Mutant::PartialLists),
+    ("forget-restage", Mutant::ForgetRestage),
+    ("trust-reports", Mutant::TrustReports),
+    ("old-answers", Mutant::OldAnswers),
+    ("recover-at-once", Mutant::RecoverAtOnce),
+    ("sync-unregistered", Mutant::SyncUnregistered),
+    ("drop-overtakes", Mutant::DropOvertakes),
+    ("schema-not-awaited", Mutant::SchemaNotAwaited),
+    ("any-schema-record", Mutant::AnySchemaRecord),
+    ("write-keeps-place", Mutant::WriteKeepsPlace),
+    ("fence-is-transient", Mutant::FenceIsTransient),
+    ("deletes-not-pinned", Mutant::DeletesNotPinned),
+    ("flush-not-pinned", Mutant::FlushNotPinned),
+    ("flush-all-seals-later", Mutant::FlushAllSealsLater),
+    ("hold-for-filtered", Mutant::HoldForFiltered),
+    ("tick-too-high", Mutant::TickTooHigh),
+    ("siblings-kept", Mutant::SiblingsKept),
+    ("bodies-at-own-tick", Mutant::BodiesAtOwnTick),
+    ("bodies-at-own-place", Mutant::BodiesAtOwnPlace),
+    ("rollback-commits", Mutant::RollbackCommits),
+    ("late-delivered", Mutant::LateDelivered),
+    ("twice-delivered", Mutant::TwiceDelivered),
+    ("no-reorder", Mutant::NoReorder),
+    ("save-of-any-term", Mutant::SaveOfAnyTerm),
+    ("flushed-overwritten", Mutant::FlushedOverwritten),
+    ("older-saves", Mutant::OlderSaves),
+    ("flushed-not-listed", Mutant::FlushedNotListed),
+    ("consume-moves-back", Mutant::ConsumeMovesBack),
+    ("seek-from-segments", Mutant::SeekFromSegments),
+    ("page-lost", Mutant::PageLost),
+    ("completions-lost", Mutant::CompletionsLost),
+    ("group-kept", Mutant::GroupKept),
+    ("names-kept", Mutant::NamesKept),
+    ("dropped-stays", Mutant::DroppedStays),
+    ("no-deadline", Mutant::NoDeadline),
+    ("jobs-in-parallel", Mutant::JobsInParallel),
+];
