@@ -136,7 +136,7 @@ pub struct Entry {
     pub tick: u64,
     /// The append; a time tick has none.
     pub append: Option<Append>,
-    /// Where reading must begin to meet it: its own id, or its transaction's Begin.
+    /// Its last confirmed id.
     pub last_confirmed: i64,
 }
 
@@ -267,18 +267,17 @@ impl Log {
                     },
                 }
             }
-            let (payload, properties) = append.message.clone().stamp(tick, &MessageId::RocksMq(oldest.min(meets)), self.term);
+            let last_confirmed = oldest.min(meets);
+            let (payload, properties) = append.message.clone().stamp(tick, &MessageId::RocksMq(last_confirmed), self.term);
             let record = Record { id: MessageId::RocksMq(id), payload, properties };
-            written.push(Entry { record, tick, append: Some(append), last_confirmed: meets });
+            written.push(Entry { record, tick, append: Some(append), last_confirmed });
         }
         if shuffle {
             for at in (1..written.len()).rev() {
                 written.swap(at, rng.below(at as u64 + 1) as usize);
             }
             for (at, entry) in written.iter_mut().enumerate() {
-                let id = group_first + at as i64;
-                entry.record.id = MessageId::RocksMq(id);
-                entry.last_confirmed = id;
+                entry.record.id = MessageId::RocksMq(group_first + at as i64);
             }
         }
         self.entries.extend(written);
@@ -286,7 +285,7 @@ impl Log {
         let lc = self.oldest_begin().unwrap_or(i64::MAX).min(id);
         let (payload, properties) = build::time_tick().stamp(tick, &MessageId::RocksMq(lc), self.term);
         let record = Record { id: MessageId::RocksMq(id), payload, properties };
-        self.entries.push_back(Entry { record, tick, append: None, last_confirmed: id });
+        self.entries.push_back(Entry { record, tick, append: None, last_confirmed: lc });
         self.last_tick = tick;
         self.txns.retain(|_, t| !t.expired_at(tick));
     }
