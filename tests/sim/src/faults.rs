@@ -3,7 +3,7 @@
 use crate::scenario::{Op, Trouble};
 
 /// Every fault: id and words.
-pub const FAULTS: [(&str, &str); 32] = [
+pub const FAULTS: [(&str, &str); 33] = [
     ("F-01", "call lost before it was applied"),
     ("F-02", "answer lost after the call was applied"),
     ("F-03", "call never answered"),
@@ -21,6 +21,7 @@ pub const FAULTS: [(&str, &str); 32] = [
     ("F-15", "trap in a turn"),
     ("F-16", "trap in a snapshot"),
     ("F-17", "instance does not start"),
+    ("F-33", "component lies"),
     ("F-18", "process killed, next term"),
     ("F-19", "process killed, same term"),
     ("F-20", "power loss"),

@@ -12,7 +12,7 @@ pub enum Weather {
     Any,
 }
 
-const TROUBLES: [Trouble; 17] = [
+const TROUBLES: [Trouble; 18] = [
     Trouble::CallLost,
     Trouble::AnswerLost,
     Trouble::CallSilent,
@@ -30,6 +30,7 @@ const TROUBLES: [Trouble; 17] = [
     Trouble::Trap,
     Trouble::SnapshotTrap,
     Trouble::BuildFails,
+    Trouble::Lies,
 ];
 
 /// Makes the scenario of a seed.

@@ -402,6 +402,11 @@ impl Judge {
         self.must_remain(pchannel, raw(&position.last_confirmed), rules)
     }
 
+    /// The tick of the stored consume checkpoint.
+    pub fn consumed_at(&self, pchannel: &str) -> u64 {
+        self.consumed.get(pchannel).copied().unwrap_or_default()
+    }
+
     /// Records before an id are needed no more, says a flusher.
     pub fn must_remain(&self, pchannel: &str, up_to: i64, rules: &Coordinator) -> Verdict {
         for (vchannel, channel) in self.channels.iter().filter(|(v, _)| pchannel_of(v) == pchannel) {

@@ -9,7 +9,7 @@ use tidegate_core::journal::Turn;
 use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Phase, Work, WriteJob};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
-use tidegate_core::turn::{Fault, FilterReason, Intent, TurnInput, TurnOutput};
+use tidegate_core::turn::{Fault, FilterReason, Filtered, Intent, TurnInput, TurnOutput};
 use tidegate_flusher::contract::Config;
 use tidegate_message::{MessageId, build};
 
@@ -47,6 +47,10 @@ pub(crate) struct Process {
     largest: usize,
     looks: u64,
     fenced: bool,
+    /// Its component lied: what it is rebuilt from is not what it would say.
+    pub lied: bool,
+    /// The last message that its component took.
+    taken: u64,
 }
 
 impl Process {
@@ -132,6 +136,8 @@ impl World<'_> {
             largest: 0,
             looks: 0,
             fenced: false,
+            lied: false,
+            taken: 0,
         });
         let process = self.processes.len() - 1;
         self.trace.say(self.now, || format!("#{process} starts in term {term}"));
@@ -360,6 +366,9 @@ impl World<'_> {
         for (nth, turn) in replay.iter().enumerate() {
             match guest.turn(&turn.input) {
                 Ok(output) if output == *turn.output => {}
+                Ok(_) if self.processes[process].lied => {
+                    return Ok(Err(Fault::Start("the component is not deterministic".into())));
+                }
                 Ok(output) => {
                     let text = format!("turn {nth} of the journal gave {}, not {}", clip(&format!("{output:?}")), clip(&format!("{:?}", turn.output)));
                     return broken("DT-1", text);
@@ -377,7 +386,14 @@ impl World<'_> {
             return Err(Fault::Trap("unreachable".into()));
         }
         let Some(guest) = &mut self.processes[process].guest else { return Err(Fault::Trap("no instance".into())) };
-        let output = guest.turn(input)?;
+        let mut output = guest.turn(input)?;
+        if output.taken > 0 {
+            self.processes[process].taken = input.page.first + output.taken as u64 - 1;
+        }
+        if self.processes[process].taken > 0 && self.strikes(Trouble::Lies) {
+            self.processes[process].lied = true;
+            self.lie(process, &mut output);
+        }
         self.trace.mix(&[8, self.now, process as u64, input.page.len() as u64, output.taken as u64, output.intents.len() as u64]);
         for intent in &output.intents {
             self.trace.mix(&numbers(intent));
@@ -390,6 +406,39 @@ impl World<'_> {
             self.tally.count("S-08");
         }
         Ok(output)
+    }
+
+    /// Puts a claim into a turn's output that is not so: the guard is there to refuse it.
+    fn lie(&mut self, process: usize, output: &mut TurnOutput) {
+        let last = self.processes[process].taken;
+        let channel = self.rng.below(4) as u32;
+        let reasons = [
+            FilterReason::Duplicate,
+            FilterReason::DroppedSegment,
+            FilterReason::ForeignCollection,
+            FilterReason::DroppedChannel,
+            FilterReason::UnknownChannel,
+            FilterReason::DroppedPartition,
+            FilterReason::UnknownSegment,
+            FilterReason::Repeated,
+        ];
+        match self.rng.below(6) {
+            0 => {
+                let reason = self.rng.one_of(&reasons);
+                output.intents.push(Intent::Filter(vec![Filtered { channel, first: 1, last, reason }]));
+            }
+            1 => output.intents.push(Intent::SaveCheckpoint(last)),
+            2 => output.intents.push(Intent::Report(vec![(channel, last)])),
+            3 => output.intents.push(Intent::DropChannel { channel, at: last }),
+            4 => output.intents.push(Intent::AllocSegment { channel, at: last }),
+            _ => {
+                for intent in &mut output.intents {
+                    if let Intent::Sync { up_to, .. } = intent {
+                        *up_to = up_to.saturating_sub(1 + self.rng.below(8)).max(1);
+                    }
+                }
+            }
+        }
     }
 
     fn begin(&mut self, process: usize, id: CallId, work: Work) -> Result<Option<Event>, crate::judge::Violation> {

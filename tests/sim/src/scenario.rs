@@ -99,6 +99,8 @@ pub enum Trouble {
     SnapshotTrap,
     /// An instance does not start.
     BuildFails,
+    /// The component lies: it claims what is not so.
+    Lies,
 }
 
 /// One thing that happens.

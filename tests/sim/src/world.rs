@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
-use tidegate_core::coordinator::{Coordinator, Write};
+use tidegate_core::coordinator::{Coordinator, Write, pchannel_of};
 use tidegate_core::pchannel::{Event, Outcome, Phase};
 use tidegate_core::retry::CallId;
 
 use crate::faults::{id_of, id_of_op};
 use crate::judge::{Judge, Verdict, Violation, broken};
-use crate::log::Log;
+use crate::log::{LOGICAL_BITS, Log};
 use crate::native::Guests;
 use crate::process::Process;
 use crate::rng::Rng;
@@ -577,6 +577,10 @@ impl<'a> World<'a> {
         self.windows.clear();
         self.trace.say(self.now, || "calm".to_owned());
         for p in 0..self.logs.len() {
+            // A component that lied may wait for what it was never asked: it is replaced, as an operator would.
+            if let Some(owner) = self.owners[p].filter(|&o| self.processes[o].lied) {
+                self.kill(owner);
+            }
             if self.owners[p].is_none() {
                 self.after(1, Ev::Start { pchannel: p, same_term: false });
             }
@@ -632,6 +636,12 @@ impl<'a> World<'a> {
             }
             if let Some(account) = core.accounts().find(|c| !c.ledger.is_closed()) {
                 return Some(format!("LD-1: the ledger of {} is open: {:?}", account.name, account.ledger));
+            }
+            let stored = |s: &tidegate_core::coordinator::Shard| self.service.rules.checkpoint_tick(&s.vchannel).unwrap_or_default();
+            let shards = self.service.rules.collections().flat_map(|c| &c.shards).filter(|s| pchannel_of(&s.vchannel) == self.logs[p].name);
+            let behind = shards.map(stored).min().filter(|&at| self.judge.consumed_at(&self.logs[p].name) + (60_000 << LOGICAL_BITS) < at);
+            if let Some(at) = behind.filter(|&at| at != u64::MAX) {
+                return Some(format!("the consume checkpoint of pchannel {p} does not follow: its channels are at {at}"));
             }
             if core.held_bytes() > 0 {
                 return Some(format!("ME-1: pchannel {p} holds {} bytes at the end", core.held_bytes()));
