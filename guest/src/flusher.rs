@@ -190,6 +190,12 @@ impl Flusher {
     fn acknowledged(&mut self, host: &mut impl Host, completion: &Completion) {
         let Some(channel) = self.state.channels.get_mut(&completion.channel) else { return };
         if !matches!(channel.service, Service::Attached | Service::Dropping(_)) {
+            // One that was given up, since what it asked for was refused, may turn out to be dropped: then it holds nothing.
+            if let (Service::Detached(_), IntentKind::AllocSegment, Err(refusal)) = (&channel.service, completion.kind, &completion.outcome)
+                && refusal.kind == RefusalKind::Dropped
+            {
+                self.gone(completion.channel, FilterReason::DroppedChannel, host);
+            }
             return;
         }
         if let Err(refusal) = &completion.outcome {
@@ -270,6 +276,7 @@ impl Flusher {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         let first = match &channel.service {
             Service::Asking(held) => held.first().map(|m| m.ordinal),
+            Service::Detached(_) => Some(1),
             _ => channel.floor(),
         };
         let last = match &channel.service {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`rng`], [`trace`] | chance; what happened |
 //! | [`scenario`], [`generate`] | what is to happen; from a seed |
+//! | [`golden`], [`shrink`] | scenarios made by hand; a failing one made small |
 //! | [`faults`], [`tally`] | faults by id; counts |
 //! | [`log`], [`storage`] | the peers |
 //! | [`native`] | the guest without its component |
@@ -22,12 +23,14 @@
 
 pub mod faults;
 pub mod generate;
+pub mod golden;
 pub mod judge;
 pub mod log;
 pub mod native;
 mod process;
 pub mod rng;
 pub mod scenario;
+pub mod shrink;
 pub mod storage;
 pub mod tally;
 pub mod trace;

@@ -419,9 +419,9 @@ impl<'a> World<'a> {
                 return Ok(());
             }
         }
-        // Recovery information must be of now: see docs/simulator.md.
+        // Lists of channels and recovery information must be of now: see docs/simulator.md.
         if !call.is_mutating()
-            && !matches!(call, Call::RecoveryInfo { .. })
+            && !matches!(call, Call::RecoveryInfo { .. } | Call::VChannels)
             && self.strikes(Trouble::StaleAnswer)
             && let Some(mut stale) = self.service.stale.clone()
         {
