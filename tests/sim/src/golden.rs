@@ -48,11 +48,38 @@ pub fn all() -> Vec<(&'static str, Scenario)> {
             ),
         ),
         ("flush-all-then-rows", scenario(small.clone(), vec![create(1), insert(0, 3), Op::FlushAll { at: 0 }, insert(0, 3), insert(0, 3)])),
-        ("a-field-more", scenario(small.clone(), vec![create(1), insert(0, 3), Op::Alter { at: 0 }, insert(0, 3), Op::Alter { at: 0 }, insert(0, 3)])),
-        ("a-partition-dropped", scenario(small.clone(), vec![create(1), insert(1 << 32, 3), insert(0, 3), Op::DropPartition { at: 0 }, insert(0, 3)])),
-        ("a-collection-dropped", scenario(small.clone(), vec![create(1), insert(0, 3), Op::DropCollection { at: 0, early: false }, create(1), insert(0, 3)])),
-        ("dropped-by-the-coordinator", scenario(small.clone(), vec![create(2), insert(0, 3), Op::DropCollection { at: 0, early: true }, create(1), insert(0, 3)])),
+        (
+            "a-field-more",
+            scenario(small.clone(), vec![create(1), insert(0, 3), Op::Alter { at: 0 }, insert(0, 3), Op::Alter { at: 0 }, insert(0, 3)]),
+        ),
+        (
+            "a-partition-dropped",
+            scenario(small.clone(), vec![create(1), insert(1 << 32, 3), insert(0, 3), Op::DropPartition { at: 0 }, insert(0, 3)]),
+        ),
+        (
+            "a-collection-dropped",
+            scenario(small.clone(), vec![create(1), insert(0, 3), Op::DropCollection { at: 0, early: false }, create(1), insert(0, 3)]),
+        ),
+        (
+            "dropped-by-the-coordinator",
+            scenario(small.clone(), vec![create(2), insert(0, 3), Op::DropCollection { at: 0, early: true }, create(1), insert(0, 3)]),
+        ),
         ("of-the-old-architecture", scenario(small.clone(), vec![create(1), insert(0, 3), Op::OldSegment { at: 0 }, insert(0, 3)])),
-        ("odd-records", scenario(small, vec![create(1), insert(0, 3), Op::Malformed { at: 0 }, Op::Unknown { at: 0 }, Op::Orphan { at: 0 }, Op::Late { at: 0 }, Op::Stray { at: 0 }, insert(0, 3)])),
+        (
+            "odd-records",
+            scenario(
+                small,
+                vec![
+                    create(1),
+                    insert(0, 3),
+                    Op::Malformed { at: 0 },
+                    Op::Unknown { at: 0 },
+                    Op::Orphan { at: 0 },
+                    Op::Late { at: 0 },
+                    Op::Stray { at: 0 },
+                    insert(0, 3),
+                ],
+            ),
+        ),
     ]
 }

@@ -377,7 +377,10 @@ impl Judge {
             p == pchannel && txn.begin < read_from && txn.bodies.iter().any(|(_, v)| v == vchannel)
         };
         if let Some((id, txn)) = self.txns.iter().find(open) {
-            return broken("CK-4", format!("the checkpoint of {vchannel} reads from {read_from}, within transaction {id:?} of {}", txn.begin));
+            return broken(
+                "CK-4",
+                format!("the checkpoint of {vchannel} reads from {read_from}, within transaction {id:?} of {}", txn.begin),
+            );
         }
         if let Some(channel) = self.channels.get_mut(vchannel) {
             channel.checkpoint = position.tick;
@@ -451,7 +454,11 @@ impl Judge {
                 }
                 let What::Rows { segment, partition, .. } = msg.what else { continue };
                 let state = rules.segment(segment).map(|s| s.state);
-                if state != Some(SegmentState::Flushed) && !self.old.contains(&segment) && !msg.may_be_lost && !channel.dropped_partitions.contains(&partition) {
+                if state != Some(SegmentState::Flushed)
+                    && !self.old.contains(&segment)
+                    && !msg.may_be_lost
+                    && !channel.dropped_partitions.contains(&partition)
+                {
                     return broken("FL-2", format!("{vchannel} has rows in segment {segment}, which is {state:?}"));
                 }
             }

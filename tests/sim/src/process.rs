@@ -353,12 +353,7 @@ impl World<'_> {
         Ok(None)
     }
 
-    fn build(
-        &mut self,
-        process: usize,
-        resume: Option<&[u8]>,
-        replay: &[Turn],
-    ) -> Result<Result<(), Fault>, crate::judge::Violation> {
+    fn build(&mut self, process: usize, resume: Option<&[u8]>, replay: &[Turn]) -> Result<Result<(), Fault>, crate::judge::Violation> {
         let mut guest = match self.guests.start(&self.processes[process].config, resume) {
             Ok(guest) => guest,
             Err(fault) => return broken("DT-1", format!("#{process} does not start from its own snapshot: {fault}")),
@@ -370,7 +365,11 @@ impl World<'_> {
                     return Ok(Err(Fault::Start("the component is not deterministic".into())));
                 }
                 Ok(output) => {
-                    let text = format!("turn {nth} of the journal gave {}, not {}", clip(&format!("{output:?}")), clip(&format!("{:?}", turn.output)));
+                    let text = format!(
+                        "turn {nth} of the journal gave {}, not {}",
+                        clip(&format!("{output:?}")),
+                        clip(&format!("{:?}", turn.output))
+                    );
                     return broken("DT-1", text);
                 }
                 Err(fault) => return Ok(Err(fault)),
@@ -399,8 +398,16 @@ impl World<'_> {
             self.trace.mix(&numbers(intent));
         }
         self.trace.say(self.now, || {
-            let completions: Vec<String> = input.completions.iter().map(|c| clip(&format!("{:?}/{}: {:?}", c.kind, c.up_to, c.outcome))).collect();
-            format!("#{process} turn {:?} page {}+{} {:?} -> {}", completions, input.page.first, input.page.len(), input.page.kinds, clip(&format!("{output:?}")))
+            let completions: Vec<String> =
+                input.completions.iter().map(|c| clip(&format!("{:?}/{}: {:?}", c.kind, c.up_to, c.outcome))).collect();
+            format!(
+                "#{process} turn {:?} page {}+{} {:?} -> {}",
+                completions,
+                input.page.first,
+                input.page.len(),
+                input.page.kinds,
+                clip(&format!("{output:?}"))
+            )
         });
         if output.report.pressure_cuts > 0 {
             self.tally.count("S-08");
@@ -589,12 +596,9 @@ fn numbers(intent: &Intent) -> [u64; 4] {
         Intent::SyncDeletes { channel, partition, up_to } => [7, u64::from(*channel), *partition as u64, *up_to],
         Intent::DropSegment { channel, segment, at } => [8, u64::from(*channel), *segment as u64, *at],
         Intent::DropChannel { channel, at } => [9, u64::from(*channel), *at, 0],
-        Intent::Filter(runs) => [
-            10,
-            runs.len() as u64,
-            runs.iter().map(|r| r.first).sum(),
-            runs.iter().map(|r| r.last + r.reason as u64 * 1_000_000).sum(),
-        ],
+        Intent::Filter(runs) => {
+            [10, runs.len() as u64, runs.iter().map(|r| r.first).sum(), runs.iter().map(|r| r.last + r.reason as u64 * 1_000_000).sum()]
+        }
         Intent::Detach { channel, reason } => [11, u64::from(*channel), reason.len() as u64, 0],
         Intent::Report(entries) => [12, entries.len() as u64, entries.iter().map(|e| e.1).sum(), 0],
         Intent::SaveCheckpoint(at) => [13, *at, 0, 0],

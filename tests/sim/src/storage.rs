@@ -46,17 +46,18 @@ impl Storage {
                     rows.extend(deletes.keys.iter().map(|k| (integer(k), *tick)));
                 })
             } else {
-                InsertBody::parse(body).and_then(|body| {
-                    let mut columns = Columns::new(&job.schema);
-                    body.append_to(*tick, &job.schema, &mut columns)?;
-                    Ok(columns)
-                })
-                .map_err(|e| e.to_string())
-                .map(|columns| {
-                    if let Some(Values::Int64(keys)) = columns.fields.iter().find(|f| f.is_primary).map(|f| &f.values) {
-                        rows.extend(keys.iter().map(|&key| (key, *tick)));
-                    }
-                })
+                InsertBody::parse(body)
+                    .and_then(|body| {
+                        let mut columns = Columns::new(&job.schema);
+                        body.append_to(*tick, &job.schema, &mut columns)?;
+                        Ok(columns)
+                    })
+                    .map_err(|e| e.to_string())
+                    .map(|columns| {
+                        if let Some(Values::Int64(keys)) = columns.fields.iter().find(|f| f.is_primary).map(|f| &f.values) {
+                            rows.extend(keys.iter().map(|&key| (key, *tick)));
+                        }
+                    })
             };
             bad.extend(read.err().map(|reason| (*ordinal, reason)));
         }

@@ -716,4 +716,3 @@ fn collection_of(vchannel: &str) -> i64 {
     let name = vchannel.rsplit_once('_').map_or(vchannel, |(_, name)| name);
     name.split('v').next().and_then(|id| id.parse().ok()).unwrap_or_default()
 }
-
