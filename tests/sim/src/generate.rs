@@ -45,7 +45,7 @@ pub fn generate(seed: u64, weather: Weather) -> Scenario {
     let pace_ms = rng.one_of(&[20, 100, 400, 1_500]);
     // Not everything in every run: what is rare in a mixture is common where it is one of few.
     let calm = weather == Weather::Fair || rng.percent(10);
-    let kinds: u64 = rng.next() | 0b11;
+    let kinds: u64 = rng.draw() | 0b11;
     let mut ops = Vec::new();
     let mut now = rng.between(0, 200);
     for _ in 0..rng.between(1, 3) {
@@ -61,7 +61,7 @@ pub fn generate(seed: u64, weather: Weather) -> Scenario {
             if rng.percent(2) {
                 // A burst: far more than the budget, at once.
                 for _ in 0..rng.between(20, 60) {
-                    ops.push((now, Op::Insert { at: rng.next(), rows: rng.between(1, 20), width: 400 }));
+                    ops.push((now, Op::Insert { at: rng.draw(), rows: rng.between(1, 20), width: 400 }));
                 }
             }
             ops.push((now, op));
@@ -92,7 +92,7 @@ fn settings(seed: u64, rng: &mut Rng) -> Settings {
 }
 
 fn work(rng: &mut Rng, kinds: u64) -> Option<Op> {
-    let (at, slot) = (rng.next(), rng.below(4) as usize);
+    let (at, slot) = (rng.draw(), rng.below(4) as usize);
     let allowed = |bit: u32| kinds >> bit & 1 == 1;
     let op = match rng.below(100) {
         0..=39 => Op::Insert { at, rows: rng.between(1, 12), width: rng.one_of(&[1, 20, 200]) },
@@ -120,7 +120,7 @@ fn work(rng: &mut Rng, kinds: u64) -> Option<Op> {
 }
 
 fn trouble(rng: &mut Rng, kinds: u64) -> Op {
-    let (at, wait) = (rng.next(), rng.one_of(&[0, 10, 500, 5_000]));
+    let (at, wait) = (rng.draw(), rng.one_of(&[0, 10, 500, 5_000]));
     let allowed = |bit: u32| kinds >> bit & 1 == 1;
     match rng.below(20) {
         0..=3 if allowed(20) => Op::Kill { at, after_ms: wait, same_term: rng.percent(30) },

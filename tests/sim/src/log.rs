@@ -267,7 +267,8 @@ impl Log {
                     },
                 }
             }
-            let last_confirmed = oldest.min(meets);
+            // A log whose record comes too late has confirmed nothing: everything must be read again to meet what follows its tick.
+            let last_confirmed = if append.late { self.first } else { oldest.min(meets) };
             let (payload, properties) = append.message.clone().stamp(tick, &MessageId::RocksMq(last_confirmed), self.term);
             let record = Record { id: MessageId::RocksMq(id), payload, properties };
             written.push(Entry { record, tick, append: Some(append), last_confirmed });

@@ -426,7 +426,7 @@ impl World<'_> {
 
     fn body(&mut self, slot: usize, rows: u64, bad: bool) {
         let Some(Slot { pchannel, txn, collection, vchannel, .. }) = self.workload.slots[slot].clone() else { return };
-        let at = self.rng.next();
+        let at = self.rng.draw();
         let Some(partition) = self.workload.choose_partition(collection, at) else { return };
         let mut appends = Vec::new();
         let (mut message, mut effect) = if rows == 0 {

@@ -134,10 +134,8 @@ impl Pchannel {
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
             let verdict = self.check_body(message).err();
-            if let (Some(_), Some(txn)) = (&verdict, &message.txn) {
-                if !is_mutated(Mutant::SiblingsKept) {
-                    bad_transactions.insert(txn.txn_id);
-                }
+            if let (Some(_), Some(txn), false) = (&verdict, &message.txn, is_mutated(Mutant::SiblingsKept)) {
+                bad_transactions.insert(txn.txn_id);
             }
             verdicts.push(verdict);
         }
