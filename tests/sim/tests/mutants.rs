@@ -8,8 +8,8 @@ use tidegate_sim::generate::{Weather, generate};
 use tidegate_sim::native::Native;
 use tidegate_sim::world::run_caught;
 
-/// How long a mutant may live.
-const LIFE_MAX: Duration = Duration::from_secs(60);
+/// How long a mutant may live, in seconds, unless `TIDEGATE_MUTANT_S` says otherwise.
+const LIFE_MAX_S: u64 = 60;
 /// Mutants of an ordinary run.
 const A_DAY: usize = 10;
 
@@ -46,6 +46,8 @@ fn all() -> Vec<(String, Which)> {
 fn every_mutant_is_caught() {
     std::panic::set_hook(Box::new(|_| {}));
     let wanted = std::env::var("TIDEGATE_MUTANTS").unwrap_or_default();
+    let life_max = std::env::var("TIDEGATE_MUTANT_S").ok().and_then(|s| s.parse().ok()).unwrap_or(LIFE_MAX_S);
+    let life_max = Duration::from_secs(life_max);
     let mutants = all();
     let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as usize / 86_400;
     let count = mutants.len();
@@ -66,7 +68,7 @@ fn every_mutant_is_caught() {
             if let Err(violation) = run_caught(&generate(seed, Weather::Any), &Native) {
                 break Some(violation);
             }
-            if began.elapsed() > LIFE_MAX {
+            if began.elapsed() > life_max {
                 break None;
             }
         };
