@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, Trap, UpdateDeadline};
@@ -176,7 +177,8 @@ fn write_artifact(file: &Path, compiled: &[u8]) -> std::io::Result<()> {
     fs::rename(partial, file)
 }
 
-fn hex_digest(bytes: &[u8]) -> String {
+/// SHA-256 in hexadecimal.
+pub(crate) fn hex_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -266,6 +268,14 @@ impl Instance {
         give(&mut self.store, START_MS_MAX);
         let snapshot = self.flusher.tidegate_flusher_logic().call_snapshot(&mut self.store);
         snapshot.map_err(|e| fault(&mut self.store, &e))
+    }
+
+    /// Says what it holds, for the comparison with the host's ledger; what cannot say it gives back the snapshot that it was started from.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more.
+    pub fn told(&mut self, resume: &[u8]) -> Result<Told, Fault> {
+        Ok(Told::Echo(self.snapshot()? == resume))
     }
 
     /// Asks why a channel's checkpoint is where it is.

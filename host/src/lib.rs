@@ -16,6 +16,7 @@ pub mod cli;
 pub mod coordinator;
 pub mod engine;
 pub mod node;
+mod pause;
 mod stop;
 pub mod storage;
 pub mod tables;

@@ -14,7 +14,9 @@ use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, Segm
 use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
 use tidegate_core::journal::Turn;
 use tidegate_core::ledger::Ledger;
-use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Work, WriteJob, Written};
+use tidegate_core::pchannel::{
+    Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, SwapStep, Told, Version, Work, WriteJob, Written,
+};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
 use tidegate_core::turn::{Fault, FilterReason, TurnInput, TurnOutput};
@@ -68,6 +70,10 @@ pub struct Harness {
     pub verdict: Box<dyn FnMut(&Work) -> Verdict>,
     /// Changes the output of every turn: a component that lies.
     pub lie: Option<Lie>,
+    /// What a successor says that it holds, instead of what it does.
+    pub told: Option<Told>,
+    /// The next snapshot traps.
+    pub snapshot_traps: bool,
     /// Turns (counted from 1) that trap instead.
     pub traps: Vec<u64>,
     /// Turns run, traps included.
@@ -81,8 +87,13 @@ pub struct Harness {
     /// The segment files.
     pub chunks: ChunkStore,
     config: GuestConfig,
-    component: Arc<Loaded>,
+    /// What became of versions, in order.
+    pub swapped: Vec<SwapStep>,
+    components: BTreeMap<Version, Arc<Loaded>>,
+    orders: u64,
     instance: Option<Instance>,
+    successor: Option<Instance>,
+    resume: Vec<u8>,
     scan: Option<(u64, usize, Scanner)>,
     ready: VecDeque<Scanned>,
     work: VecDeque<(CallId, Work)>,
@@ -100,9 +111,24 @@ pub fn component() -> Arc<Loaded> {
     let load = || {
         let binary = std::env::current_exe().expect("a test has a file");
         let artifacts = binary.with_file_name("components");
-        Engine::new().and_then(|engine| engine.load(BUILT_IN, Some(&artifacts))).expect("the built-in component loads")
+        engine().load(BUILT_IN, Some(&artifacts)).expect("the built-in component loads")
     };
     COMPONENT.get_or_init(load).clone()
+}
+
+/// The built-in component as another file: the same logic, another digest.
+pub fn twin(nth: u8) -> Arc<Loaded> {
+    // A custom section of this name and no content.
+    let section = [0, 5, 4, b't', b'w', b'n', nth];
+    let binary = std::env::current_exe().expect("a test has a file");
+    let artifacts = binary.with_file_name("components");
+    engine().load(&[BUILT_IN, &section].concat(), Some(&artifacts)).expect("a twin loads")
+}
+
+/// The engine of this process.
+pub fn engine() -> Arc<Engine> {
+    static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new().expect("wasmtime supports this machine")).clone()
 }
 
 /// Settings of the component for scenarios: small batches, reports each second of event time.
@@ -133,7 +159,7 @@ impl Harness {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let caller = Caller { node_id: 1, pchannel: config.pchannel.clone(), term: config.term };
         Self {
-            core: Pchannel::new(caller.clone(), limits),
+            core: Pchannel::new(caller.clone(), limits).running(Version::from(component().digest.as_str()), None, false),
             coordinator: Coordinator::load([]).expect("an empty coordinator"),
             dead_letters: Vec::new(),
             notices: Vec::new(),
@@ -142,6 +168,8 @@ impl Harness {
             opened: Vec::new(),
             verdict: Box::new(|_| Verdict::Do),
             lie: None,
+            told: None,
+            snapshot_traps: false,
             traps: Vec::new(),
             turns: 0,
             storage_version: 0,
@@ -149,8 +177,12 @@ impl Harness {
             log: Vec::new(),
             chunks: ChunkStore::open(dir.path()).expect("a chunk store"),
             config,
-            component: component(),
+            swapped: Vec::new(),
+            components: BTreeMap::new(),
+            orders: 0,
             instance: None,
+            successor: None,
+            resume: Vec::new(),
             scan: None,
             ready: VecDeque::new(),
             work: VecDeque::new(),
@@ -173,8 +205,11 @@ impl Harness {
     pub fn crash(&mut self) {
         self.config.term += 1;
         self.caller.term += 1;
-        self.core = Pchannel::new(self.caller.clone(), Limits { not_found_tolerance: 0, ..Limits::default() });
+        let limits = Limits { not_found_tolerance: 0, ..Limits::default() };
+        let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
+        self.core = Pchannel::new(self.caller.clone(), limits).running(version, good, false);
         self.instance = None;
+        self.successor = None;
         self.scan = None;
         self.ready.clear();
         self.work.clear();
@@ -430,8 +465,22 @@ impl Harness {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Build { resume, replay } => return Some(Event::Built(self.build(resume.as_deref().map(Vec::as_slice), &replay))),
+            Action::Build { version, resume, replay } => {
+                return Some(Event::Built(self.build(&version, resume.as_deref().map(Vec::as_slice), &replay)));
+            }
+            Action::Stand { version, resume } => return Some(Event::Stood(self.stand(&version, &resume))),
+            Action::AskOld => {
+                let resume = std::mem::take(&mut self.resume);
+                let told = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), |i| i.told(&resume));
+                return Some(Event::OldTold(told));
+            }
+            Action::Commit => self.instance = self.successor.take(),
+            Action::Dismiss => self.successor = None,
+            Action::Swapped(step) => self.swapped.push(step),
             Action::Turn(input) => return Some(Event::Turned(self.turn(&input))),
+            Action::Snapshot if std::mem::take(&mut self.snapshot_traps) => {
+                return Some(Event::Snapshot(Err(Fault::Trap("scripted".into()))));
+            }
             Action::Snapshot => {
                 let snapshot = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), Instance::snapshot);
                 return Some(Event::Snapshot(snapshot));
@@ -456,8 +505,30 @@ impl Harness {
         None
     }
 
-    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
-        let mut instance = self.component.start(&self.config, resume)?;
+    /// The component of a version; the built-in one when it was never named.
+    fn of(&self, version: &Version) -> Arc<Loaded> {
+        self.components.get(version).cloned().unwrap_or_else(component)
+    }
+
+    /// Asks for another component at the next boundary between two turns, and runs.
+    pub fn swap(&mut self, to: &Arc<Loaded>) {
+        let version = Version::from(to.digest.as_str());
+        self.components.insert(version.clone(), to.clone());
+        self.orders += 1;
+        self.step(Event::Order(Order { id: self.orders, version }));
+        self.run();
+    }
+
+    fn stand(&mut self, version: &Version, resume: &[u8]) -> Result<Told, Fault> {
+        let mut successor = self.of(version).start(&self.config, Some(resume))?;
+        let told = self.told.take().map_or_else(|| successor.told(resume), Ok);
+        self.successor = Some(successor);
+        self.resume = resume.to_vec();
+        told
+    }
+
+    fn build(&mut self, version: &Version, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.of(version).start(&self.config, resume)?;
         for turn in replay {
             assert_eq!(instance.turn(&turn.input)?, *turn.output, "DT-1: the journal's turn gives other intents than before");
         }

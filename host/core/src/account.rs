@@ -12,7 +12,7 @@ use tidegate_message::{MessageId, Properties};
 
 use crate::calls::{Position, SegmentFiles};
 use crate::ledger::{End, Ledger};
-use crate::turn::{ChannelIndex, FilterReason, Ordinal, Ticket};
+use crate::turn::{ChannelIndex, FilterReason, Holding, Ordinal, Ticket};
 
 /// Bytes that a pin takes beside its payload, roughly: part of the budget (ME-1).
 pub const PIN_BYTES: usize = 256;
@@ -136,6 +136,7 @@ pub struct SegmentAccount {
     pub staged: VecDeque<Ordinal>,
     /// Syncs asked for, oldest first; the first one runs.
     pub jobs: VecDeque<Job>,
+    held: Held,
 }
 
 /// Deletes of one partition.
@@ -145,6 +146,16 @@ pub struct DeleteAccount {
     pub staged: VecDeque<Ordinal>,
     /// Syncs asked for, oldest first; the first one runs.
     pub jobs: VecDeque<Job>,
+    held: Held,
+}
+
+/// What is pinned of a segment's rows, or of a partition's deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    rows: u64,
+    bytes: u64,
+    /// A message up to this one was set aside after it was handed out: until its sync ends, the component counts it still.
+    aside: Ordinal,
 }
 
 /// A sync that was asked for.
@@ -298,11 +309,14 @@ impl ChannelAccount {
                 let account = self.segments.entry(*segment).or_default();
                 account.partition = *partition;
                 account.staged.push_back(ordinal);
+                account.held.add(&pin);
                 self.add_open(bytes);
             }
             Pinned::Deletes { partition, rows, .. } => {
                 self.ledger.deletes.deliver(*rows);
-                self.deletes.entry(*partition).or_default().staged.push_back(ordinal);
+                let account = self.deletes.entry(*partition).or_default();
+                account.staged.push_back(ordinal);
+                account.held.add(&pin);
                 self.add_open(bytes);
             }
             Pinned::Control(_) => {
@@ -320,23 +334,61 @@ impl ChannelAccount {
         let staged = match &pin.what {
             Pinned::Rows { segment, rows, .. } => {
                 self.ledger.inserts.end(*rows, end);
-                self.segments.get_mut(segment).map(|s| &mut s.staged)
+                self.segments.get_mut(segment).map(|s| (&mut s.staged, &mut s.held))
             }
             Pinned::Deletes { partition, rows, .. } => {
                 self.ledger.deletes.end(*rows, end);
-                self.deletes.get_mut(partition).map(|d| &mut d.staged)
+                self.deletes.get_mut(partition).map(|d| (&mut d.staged, &mut d.held))
             }
             Pinned::Control(_) => {
                 self.controls.remove(&ordinal);
                 None
             }
         };
-        if let Some(staged) = staged
-            && let Ok(at) = staged.binary_search(&ordinal)
-        {
+        let Some((staged, held)) = staged else { return };
+        held.sub(&pin);
+        if end == End::Quarantined {
+            held.aside = held.aside.max(ordinal);
+        }
+        if let Ok(at) = staged.binary_search(&ordinal) {
             staged.remove(at);
             self.sub_open(bytes);
         }
+    }
+
+    /// A sync up to an ordinal ended: the component has forgotten what was set aside of it.
+    pub fn sync_ended(&mut self, target: Target, up_to: Ordinal) {
+        let held = match target {
+            Target::Segment(id) => self.segments.get_mut(&id).map(|s| &mut s.held),
+            Target::Deletes(partition) => self.deletes.get_mut(&partition).map(|d| &mut d.held),
+        };
+        if let Some(held) = held.filter(|held| held.aside <= up_to) {
+            held.aside = 0;
+        }
+    }
+
+    /// What a component should hold of the messages up to `handed`, but for rows and bytes of later ones, which are counted. Segments are left
+    /// out that are being dropped, or of which a message was set aside: there the component does not know yet what the host knows.
+    pub fn holdings(&self, handed: Ordinal) -> impl Iterator<Item = Holding> {
+        let dropped = move |partition: i64| self.dropped_partitions.get(&partition).is_some_and(|&at| at <= handed);
+        let first_last = move |staged: &VecDeque<Ordinal>, jobs: &VecDeque<Job>| {
+            let in_jobs = || jobs.iter().flat_map(|job| job.batch.iter().copied());
+            let staged_last = staged.partition_point(|&o| o <= handed).checked_sub(1).and_then(|at| staged.get(at).copied());
+            let first = in_jobs().chain(staged.front().copied()).next().filter(|&o| o <= handed)?;
+            Some((first, staged_last.or_else(|| in_jobs().last())?))
+        };
+        let index = self.index;
+        let rows = self.segments.iter().filter(move |(_, s)| !s.dropped && !dropped(s.partition) && s.held.aside == 0);
+        let rows = rows.filter_map(move |(&id, s)| {
+            let (first, last) = first_last(&s.staged, &s.jobs)?;
+            Some(Holding { channel: index, deletes: false, id, first, last, rows: s.held.rows, bytes: s.held.bytes })
+        });
+        let deletes = self.deletes.iter().filter(move |(partition, d)| !dropped(**partition) && d.held.aside == 0);
+        let deletes = deletes.filter_map(move |(&id, d)| {
+            let (first, last) = first_last(&d.staged, &d.jobs)?;
+            Some(Holding { channel: index, deletes: true, id, first, last, rows: d.held.rows, bytes: d.held.bytes })
+        });
+        rows.chain(deletes)
     }
 
     /// Takes the staged ordinals up to one for a sync.
@@ -538,7 +590,29 @@ impl ChannelAccount {
     }
 }
 
+impl Held {
+    fn add(&mut self, pin: &Pin) {
+        let (rows, bytes) = pin.amount();
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    fn sub(&mut self, pin: &Pin) {
+        let (rows, bytes) = pin.amount();
+        self.rows = self.rows.saturating_sub(rows);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 impl Pin {
+    /// Rows or deletes, and bytes of their payload.
+    fn amount(&self) -> (u64, u64) {
+        match &self.what {
+            Pinned::Rows { rows, payload, .. } | Pinned::Deletes { rows, payload, .. } => (*rows, payload.len() as u64),
+            Pinned::Control(_) => (0, 0),
+        }
+    }
+
     /// Returns the segment whose registration it waits for.
     pub fn alloc_wait(&self) -> Option<i64> {
         match &self.what {

@@ -480,6 +480,26 @@ pub struct TurnOutput {
     pub report: TurnReport,
 }
 
+/// What a component says it holds of one segment's rows, or of one partition's deletes: handed to it, not filtered, and not yet told to be
+/// durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// Deletes of a partition instead of rows of a segment.
+    pub deletes: bool,
+    /// The segment; for deletes the partition.
+    pub id: i64,
+    /// First message.
+    pub first: Ordinal,
+    /// Last message; of a sync that runs, the ordinal it was asked up to.
+    pub last: Ordinal,
+    /// Rows, or keys.
+    pub rows: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// Why an instance is no longer to be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
@@ -495,6 +515,9 @@ pub enum Fault {
     /// It refused to start.
     #[error("start refused: {0}")]
     Start(String),
+    /// It ended a turn in which the guard refused something: it counts otherwise than the host.
+    #[error("{0}")]
+    Refused(String),
 }
 
 #[cfg(test)]

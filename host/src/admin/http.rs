@@ -66,6 +66,7 @@ mod tests {
             dir: "/n".into(),
             component_digest: "d".into(),
             component_bytes: 1,
+            swaps: Vec::new(),
             budget_bytes: 100,
             wal_name: "rocksmq".into(),
             syncs: Syncs::default(),

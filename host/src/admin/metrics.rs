@@ -259,6 +259,9 @@ mod tests {
             idle_ticks_filtered: 5,
             unknown_types: 0,
             pressure_cuts: 0,
+            component: "d".into(),
+            good_component: None,
+            probation: None,
             scan: ScanStatus { messages: [(MessageType::INSERT, 8)].into(), transaction_bytes: 12, ..ScanStatus::default() },
             channels: vec![channel, gone, unknown],
         };
@@ -270,6 +273,7 @@ mod tests {
             dir: "/n".into(),
             component_digest: "d".into(),
             component_bytes: 1,
+            swaps: Vec::new(),
             budget_bytes: 100,
             wal_name: "rocksmq".into(),
             syncs,

@@ -27,6 +27,7 @@ mod screen;
 mod segments;
 mod serve;
 mod status;
+mod swap;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,10 @@ enum Command {
     Segments(AtNode<segments::Segments>),
     /// Say why a channel's checkpoint is where it is.
     Explain(AtNode<status::Explain>),
+    /// Have another component decide, without a restart and without reading a message twice.
+    Swap(AtNode<swap::Swap>),
+    /// Have the component before decide again.
+    Rollback(AtNode<swap::Rollback>),
     /// Show what is in a segment file.
     Binlog(binlog::Binlog),
     /// Measure on this machine; meant for a release build: cargo run --release -- bench dispatch.
@@ -162,6 +167,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(at) => at.run(Request::Status),
         Command::Segments(at) => at.run(Request::Segments),
         Command::Explain(at) => at.run(Request::Explain),
+        Command::Swap(at) => at.run(Request::Swap),
+        Command::Rollback(at) => at.run(Request::Rollback),
         Command::Binlog(binlog) => binlog.run(),
         Command::Bench(bench) => bench.run(),
     }

@@ -1,6 +1,6 @@
 //! The thread of one pchannel: it feeds events to the core and does what the core wants, turns included.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use tidegate_core::calls::{CallError, Caller};
-use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
+use tidegate_core::journal::{Replay, Turn};
+use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, Status, SwapStep, Told, Version, Weight, Work};
 use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ReadFailure, ScanLimits};
 use tidegate_core::turn::Fault;
@@ -20,6 +20,7 @@ use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings, Syncs};
 use crate::engine::GuestConfig;
+use crate::pause;
 use crate::stop::{Stop, panic_text};
 
 /// Batches of messages between the scan and the flusher.
@@ -29,6 +30,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A pchannel's flusher, running.
 pub(super) struct Driver {
+    pchannel: String,
     questions: Sender<Question>,
     stop: Stop,
     /// The state that was answered last.
@@ -39,15 +41,49 @@ pub(super) struct Driver {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How long an order may take: an instance that is being built, a snapshot and a start that use up their deadlines.
+const SWAP_MAX: Duration = Duration::from_secs(120);
+
 enum Question {
     Status(Sender<Status>),
     Explain(String, Sender<Option<Explanation>>),
+    Swap(Version, Arc<dyn Guests>, Sender<Swapped>),
+    Journal(Sender<Option<Replay>>),
     /// Wakes the thread, so that it sees the stop.
     Stop,
 }
 
+/// The components of a pchannel, when its flusher starts.
+pub(super) struct Components {
+    /// The one that serves it, and whether it is on probation.
+    pub current: (Version, Arc<dyn Guests>),
+    pub on_probation: bool,
+    /// The one to go back to.
+    pub good: Option<(Version, Arc<dyn Guests>)>,
+    /// Takes what becomes of versions without anybody's order.
+    pub told: Sender<(String, Swapped)>,
+}
+
+/// What became of a version, and how long the pchannel stood still for it.
+#[derive(Clone, Debug)]
+pub(super) struct Swapped {
+    pub step: SwapStep,
+    pub pause: Option<Pause>,
+}
+
+/// The parts of a hand-over, in microseconds: from the end of the old one's last turn to the start of the new one's first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    pub snapshot_us: u64,
+    /// A store, an instance, and the state in it.
+    pub start_us: u64,
+    /// Its accounts, compared with the ledger.
+    pub verify_us: u64,
+    pub total_us: u64,
+}
+
 impl Driver {
-    pub fn start(peers: Peers, dead_letters: DeadLetters, component: Arc<dyn Guests>, settings: &Settings) -> std::io::Result<Self> {
+    pub fn start(peers: Peers, dead_letters: DeadLetters, components: Components, settings: &Settings) -> std::io::Result<Self> {
         let pchannel = peers.log.pchannel().to_owned();
         let term = peers.log.term();
         let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
@@ -57,6 +93,7 @@ impl Driver {
             // The embedded coordinator is the authority: what it does not know does not exist.
             not_found_tolerance: 0,
             writes_max: settings.writers,
+            probation: settings.probation(),
             ..Limits::default()
         };
         let stop = Stop::default();
@@ -65,11 +102,20 @@ impl Driver {
         let (events, happened) = unbounded();
         let workers = Workers::start(&peers, &caller, settings.writers, &events, &stop, &syncs)?;
         let (batches, delivered) = bounded(BATCHES);
+        let Components { current: (version, guests), on_probation, good, told } = components;
+        let good_version = good.as_ref().map(|(version, _)| version.clone());
         let mut running = Running {
-            core: Pchannel::new(caller, limits),
+            core: Pchannel::new(caller, limits).running(version.clone(), good_version, on_probation),
             config: settings.guest(&pchannel, term),
-            component,
+            components: good.into_iter().chain([(version, guests)]).collect(),
+            told,
+            orders: BTreeMap::new(),
+            next_order: 1,
             instance: None,
+            successor: None,
+            resume: None,
+            pause: Pause::default(),
+            pause_began: Instant::now(),
             scan: None,
             scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes(), ..ScanLimits::default() },
             peers,
@@ -90,8 +136,13 @@ impl Driver {
                 tracing::error!(pchannel = running.config.pchannel, "the flusher's thread panicked: {text}");
             }
         };
+        let named = pchannel.clone();
         let thread = thread::Builder::new().name(pchannel).spawn(run)?;
-        Ok(Self { questions, stop, known, syncs, died, thread: Some(thread) })
+        Ok(Self { pchannel: named, questions, stop, known, syncs, died, thread: Some(thread) })
+    }
+
+    pub fn pchannel(&self) -> &str {
+        &self.pchannel
     }
 
     /// Returns the state of the pchannel; of one that does not answer, the last state known and what became of its thread.
@@ -127,6 +178,26 @@ impl Driver {
         }
     }
 
+    /// Has another version follow, and returns what became of it.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn swap(&self, version: Version, guests: Arc<dyn Guests>) -> Result<Swapped, String> {
+        let (reply, answer) = bounded(1);
+        let asked = self.questions.send(Question::Swap(version, guests, reply));
+        asked.ok().and_then(|()| answer.recv_timeout(SWAP_MAX).ok()).ok_or_else(|| {
+            let (state, reason) = self.silence();
+            format!("the pchannel is {state}{}", reason.map(|r| format!(": {r}")).unwrap_or_default())
+        })
+    }
+
+    /// Returns the turns since the last snapshot, and the snapshot.
+    pub fn journal(&self) -> Option<Replay> {
+        let (reply, answer) = bounded(1);
+        self.questions.send(Question::Journal(reply)).ok()?;
+        answer.recv_timeout(ANSWER_MAX).ok()?
+    }
+
     /// The state of a thread that does not answer, and its reason.
     fn silence(&self) -> (String, Option<String>) {
         let (state, reason) = match self.died.get() {
@@ -156,8 +227,19 @@ impl Drop for Driver {
 struct Running {
     core: Pchannel,
     config: GuestConfig,
-    component: Arc<dyn Guests>,
+    components: BTreeMap<Version, Arc<dyn Guests>>,
+    /// Takes what becomes of versions without anybody's order.
+    told: Sender<(String, Swapped)>,
+    /// Who waits for the end of an order.
+    orders: BTreeMap<u64, (Version, Sender<Swapped>)>,
+    next_order: u64,
     instance: Option<Box<dyn Guest>>,
+    /// The instance of the version that is to follow.
+    successor: Option<Box<dyn Guest>>,
+    /// What the successor was started from.
+    resume: Option<Arc<Vec<u8>>>,
+    pause: Pause,
+    pause_began: Instant,
     scan: Option<Scan>,
     scan_limits: ScanLimits,
     peers: Peers,
@@ -185,12 +267,19 @@ impl Running {
         let closed = never();
         while !self.stop.is_set() {
             // A turn may ask for the next one for ever: between two of them, whoever waits is heard.
-            if let Some(event) = self.act() {
+            while let Some(event) = self.act() {
                 // What a stop cut off did not happen.
                 if self.stop.is_set() {
                     break;
                 }
                 self.step(event);
+                // A hand-over goes before everything else: the log and the syncs wait for nothing longer than its pause.
+                if !self.core.is_handing_over() {
+                    break;
+                }
+            }
+            if self.stop.is_set() {
+                break;
             }
             let messages = if self.core.wants_messages() && self.blocked.is_none() { delivered } else { &closed };
             let wait = self.wait();
@@ -246,18 +335,42 @@ impl Running {
     /// Does one action; some end at once with an event.
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Build { resume, replay } => {
+            Action::Build { version, resume, replay } => {
                 self.instance = None;
-                let built = self.build(resume.as_deref().map(Vec::as_slice), &replay);
+                let built = self.build(&version, resume.as_deref().map(Vec::as_slice), &replay);
                 return Some(Event::Built(built));
             }
+            Action::Stand { version, resume } => {
+                let told = self.stand(&version, &resume);
+                self.resume = Some(resume);
+                return Some(Event::Stood(told));
+            }
+            Action::AskOld => {
+                let resume = self.resume.take().unwrap_or_default();
+                let no_instance = || Err(Fault::Trap("there is no instance".into()));
+                return Some(Event::OldTold(self.instance.as_mut().map_or_else(no_instance, |i| i.told(&resume))));
+            }
+            Action::Commit => {
+                pause::at("verified");
+                self.instance = self.successor.take();
+                self.pause.total_us = micros(self.pause_began);
+                pause::at("committed");
+            }
+            Action::Dismiss => self.successor = None,
+            Action::Swapped(step) => self.tell(step),
             Action::Turn(input) => {
                 let instance = self.instance.as_mut();
                 return Some(Event::Turned(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.turn(&input))));
             }
             Action::Snapshot => {
+                (self.pause, self.pause_began) = (Pause::default(), Instant::now());
+                if self.core.is_handing_over() {
+                    pause::at("handing-over");
+                }
                 let instance = self.instance.as_mut();
-                return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.snapshot())));
+                let snapshot = instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.snapshot());
+                self.pause.snapshot_us = micros(self.pause_began);
+                return Some(Event::Snapshot(snapshot));
             }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
                 let opened = Scan::start(self.peers.log.clone(), scan, from, self.scan_limits.clone(), self.batches.clone());
@@ -284,9 +397,44 @@ impl Running {
         None
     }
 
+    /// Starts a successor beside the instance and asks what it holds.
+    fn stand(&mut self, version: &Version, resume: &[u8]) -> Result<Told, Fault> {
+        let began = Instant::now();
+        let mut successor = self.guests(version)?.start(&self.config, Some(resume), &self.stop)?;
+        self.pause.start_us = micros(began);
+        pause::at("standing");
+        let began = Instant::now();
+        let told = successor.told(resume);
+        self.pause.verify_us = micros(began);
+        self.successor = Some(successor);
+        told
+    }
+
+    fn guests(&self, version: &Version) -> Result<Arc<dyn Guests>, Fault> {
+        self.components.get(version).cloned().ok_or_else(|| Fault::Start(format!("component {version} is not loaded")))
+    }
+
+    fn tell(&mut self, step: SwapStep) {
+        let committed = matches!(step.verdict, tidegate_core::pchannel::Verdict::Committed);
+        let swapped = Swapped { pause: committed.then_some(self.pause), step };
+        match swapped.step.order.and_then(|order| self.orders.remove(&order)) {
+            Some((_, waiting)) => {
+                // Who waited writes it down; one that is gone takes nothing with it: the next open undoes an order without an end.
+                let _gone = waiting.send(swapped);
+            }
+            None => {
+                // The log of swaps ends with the node.
+                let _ended = self.told.send((self.config.pchannel.clone(), swapped));
+            }
+        }
+        let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
+        let wanted: Vec<&Version> = self.orders.values().map(|(v, _)| v).chain([&version]).chain(&good).collect();
+        self.components.retain(|v, _| wanted.contains(&v));
+    }
+
     /// Makes an instance and brings it to where the journal ends. DT-1: the same turns give the same intents.
-    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
-        let mut instance = self.component.start(&self.config, resume, &self.stop)?;
+    fn build(&mut self, version: &Version, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.guests(version)?.start(&self.config, resume, &self.stop)?;
         for (nth, turn) in replay.iter().enumerate() {
             if instance.turn(&turn.input)? != *turn.output {
                 return Err(Fault::Start(format!(
@@ -322,6 +470,16 @@ impl Running {
             Question::Explain(vchannel, reply) => {
                 let explanation = self.explain(&vchannel);
                 let _gone = reply.send(explanation);
+            }
+            Question::Swap(version, guests, reply) => {
+                let id = self.next_order;
+                self.next_order += 1;
+                self.components.insert(version.clone(), guests);
+                self.orders.insert(id, (version.clone(), reply));
+                self.step(Event::Order(Order { id, version }));
+            }
+            Question::Journal(reply) => {
+                let _gone = reply.send(self.core.journal());
             }
             Question::Stop => self.stop.set(),
         }
@@ -369,4 +527,8 @@ impl Running {
         let component = component.unwrap_or_else(|fault| format!("it cannot answer: {fault}"));
         Some(Explanation { vchannel: vchannel.to_owned(), pin, component })
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

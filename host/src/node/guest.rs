@@ -1,5 +1,6 @@
 //! Instances of a component, as the thread of a pchannel uses them.
 
+use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 
 use crate::engine::{GuestConfig, Instance, Loaded};
@@ -19,6 +20,9 @@ pub(super) trait Guest: Send {
     /// See [`Instance::snapshot`].
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault>;
 
+    /// See [`Instance::told`].
+    fn told(&mut self, resume: &[u8]) -> Result<Told, Fault>;
+
     /// See [`Instance::explain`].
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault>;
 }
@@ -36,6 +40,10 @@ impl Guest for Instance {
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
         Instance::snapshot(self)
+    }
+
+    fn told(&mut self, resume: &[u8]) -> Result<Told, Fault> {
+        Instance::told(self, resume)
     }
 
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {

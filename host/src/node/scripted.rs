@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 use tidegate_message::{MessageId, Outgoing, Record, WalName, build};
 
@@ -133,6 +134,10 @@ impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
         Ok(Vec::new())
+    }
+
+    fn told(&mut self, _: &[u8]) -> Result<Told, Fault> {
+        Ok(Told::Echo(true))
     }
 
     fn explain(&mut self, _: ChannelIndex) -> Result<String, Fault> {

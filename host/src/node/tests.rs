@@ -8,13 +8,14 @@ use crossbeam_channel::{Receiver, bounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
 use tidegate_core::coordinator::NewCollection;
+use tidegate_core::pchannel::Version;
 use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport};
 use tidegate_message::build;
 use tidegate_message::columns::{Columns, DataType, Values};
 use tidegate_message::schema::{Field, Schema};
 
 use super::dead_letters::DeadLetters;
-use super::driver::Driver;
+use super::driver::{Components, Driver};
 use super::scripted::{ScriptedGuests, ScriptedLog, eventually};
 use super::workers::Peers;
 use super::{Node, Settings};
@@ -34,12 +35,22 @@ fn peers(dir: &std::path::Path, log: ScriptedLog) -> Peers {
     }
 }
 
+/// One component, and none to go back to.
+fn only<F>(turn: F) -> Components
+where
+    F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
+{
+    let (told, _) = crossbeam_channel::unbounded();
+    let guests = Arc::new(ScriptedGuests(Arc::new(turn)));
+    Components { current: (Version::from("scripted"), guests), on_probation: false, good: None, told }
+}
+
 fn start<F>(peers: Peers, dir: &std::path::Path, turn: F) -> Driver
 where
     F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
 {
     let letters = DeadLetters::open(&dir.join("letters.jsonl")).unwrap();
-    Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap()
+    Driver::start(peers, letters, only(turn), &Settings::default()).unwrap()
 }
 
 #[test]
@@ -148,7 +159,7 @@ fn a_stop_does_not_wait_for_a_dead_letter_file_that_cannot_be_written() {
     log.records[1].properties.clear();
     let peers = peers(dir.path(), log);
     let letters = DeadLetters::unwritable(&dir.path().join("letters.jsonl"));
-    let driver = Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(draining))), &Settings::default()).unwrap();
+    let driver = Driver::start(peers, letters, only(draining), &Settings::default()).unwrap();
     eventually("a state", || driver.status().state == "dead letters failing");
     // The backoff between two tries is longer than a stop may take by then.
     std::thread::sleep(Duration::from_secs(7));

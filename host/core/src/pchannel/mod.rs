@@ -6,11 +6,13 @@
 //! | `deliver` | messages from the scanner: ordinals, pins, pages |
 //! | `intents` | the guard: what a component wants, checked and applied |
 //! | `work` | calls and writes: what their ends mean |
+//! | `swap` | one version of the component after another |
 //! | `status` | what an operator sees |
 
 mod deliver;
 mod intents;
 mod status;
+mod swap;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,6 +23,7 @@ use tidegate_message::schema::Schema;
 use tidegate_message::{Message, MessageId, Properties};
 
 pub use status::{ChannelStatus, Status};
+pub use swap::{Order, Probation, REFUSALS_MAX, SwapStep, Told, Verdict, Version};
 
 use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Binlog, Call, CallError, Caller, Layout, Position, Reply, SegmentFiles};
@@ -49,6 +52,8 @@ pub struct Limits {
     pub not_found_tolerance: u32,
     /// Writes that run at the same time.
     pub writes_max: usize,
+    /// How long a new version of the component is on probation.
+    pub probation: Probation,
 }
 
 impl Default for Limits {
@@ -60,6 +65,7 @@ impl Default for Limits {
             recovery_failures_max: 8,
             not_found_tolerance: 10,
             writes_max: 2,
+            probation: Probation::default(),
         }
     }
 }
@@ -82,6 +88,12 @@ pub enum Event {
     Built(Result<(), Fault>),
     /// A snapshot was taken.
     Snapshot(Result<Vec<u8>, Fault>),
+    /// Another version is to follow.
+    Order(Order),
+    /// A successor stands beside the instance, and says what it holds.
+    Stood(Result<Told, Fault>),
+    /// The instance says what it holds.
+    OldTold(Result<Told, Fault>),
     /// A call or a write ended.
     Ended {
         /// Which.
@@ -100,6 +112,8 @@ pub enum Event {
 pub enum Action {
     /// Make an instance: start it from a snapshot or from nothing, feed it the turns, compare their intents (DT-1).
     Build {
+        /// What it is made of.
+        version: Version,
         /// The snapshot.
         resume: Option<Arc<Vec<u8>>>,
         /// The turns since.
@@ -109,6 +123,22 @@ pub enum Action {
     Turn(Arc<TurnInput>),
     /// Take a snapshot.
     Snapshot,
+    /// Make a second instance, start it from the snapshot, and ask what it holds; the first one stays as it is. Answer with
+    /// [`Event::Stood`].
+    Stand {
+        /// What it is made of.
+        version: Version,
+        /// The snapshot.
+        resume: Arc<Vec<u8>>,
+    },
+    /// Ask the first instance what it holds, beside its successor. Answer with [`Event::OldTold`].
+    AskOld,
+    /// The successor is the instance from here on.
+    Commit,
+    /// The successor is not needed.
+    Dismiss,
+    /// Tell the operator, for good, what became of a version.
+    Swapped(SwapStep),
     /// Begin a call or a write; answer with [`Event::Ended`].
     Begin {
         /// Names it.
@@ -270,6 +300,10 @@ enum Instance {
     Ready,
     Turning,
     Snapshotting,
+    /// A snapshot for a successor is taken.
+    HandingOver,
+    /// A successor is being started beside it.
+    Standing,
 }
 
 /// One pchannel's flusher.
@@ -289,6 +323,7 @@ pub struct Pchannel {
     /// When the last one was lost, in milliseconds.
     last_fault_ms: u64,
     journal: Journal,
+    swaps: swap::Swaps,
     report: TurnReport,
     /// The instance has not run yet: its first turn needs no news.
     fresh: bool,
@@ -351,6 +386,7 @@ impl Pchannel {
     pub fn new(caller: Caller, limits: Limits) -> Self {
         Self {
             caller,
+            swaps: swap::Swaps::new(Version::from(""), limits.probation.clone()),
             limits,
             phase: Phase::InRecovery,
             instance: Instance::Absent(0),
@@ -399,12 +435,18 @@ impl Pchannel {
             // Other events come between a turn and its end: they may have given the instance up.
             Event::Built(_) if self.instance != Instance::Building => {}
             Event::Turned(_) if self.instance != Instance::Turning || self.is_over() => {}
+            Event::Snapshot(snapshot) if self.instance == Instance::HandingOver => self.handed_over(snapshot),
             Event::Snapshot(_) if self.instance != Instance::Snapshotting => {}
+            Event::Stood(_) | Event::OldTold(_) if self.instance != Instance::Standing => {}
+            Event::Stood(told) => self.stood(told),
+            Event::OldTold(told) => self.old_told(told),
+            Event::Order(order) => self.order(order),
             Event::Start => self.started = true,
             Event::Stop => {
                 self.calls.forget_waiting();
                 // What is held is met again by the next scan.
                 self.forget_scan();
+                self.abandon_order("the node is stopping");
                 self.phase = Phase::Closing;
             }
             Event::Wake => {}
@@ -417,7 +459,7 @@ impl Pchannel {
             Event::Built(Ok(())) => self.instance = Instance::Ready,
             Event::Built(Err(fault)) => self.lose_instance(&fault),
             Event::Snapshot(Ok(snapshot)) => {
-                self.journal.rebase(snapshot);
+                self.journal.rebase(Arc::new(snapshot));
                 self.instance = Instance::Ready;
             }
             Event::Snapshot(Err(fault)) => self.fault(&fault),
@@ -465,12 +507,15 @@ impl Pchannel {
         for (id, task) in self.calls.due(self.now_ms) {
             self.begin_again(id, task.work);
         }
+        if self.carry_out() {
+            return;
+        }
         match self.instance {
             // Recovery begins when no mutating call is in flight: it would see a state that is about to change.
             Instance::Absent(at) if self.now_ms >= at && self.calls.at_peer() == 0 => {
                 self.forget_scan();
                 self.instance = Instance::Building;
-                self.out.push(Action::Build { resume: None, replay: Vec::new() });
+                self.out.push(Action::Build { version: self.swaps.version.clone(), resume: None, replay: Vec::new() });
             }
             Instance::Ready if self.journal.wants_base() => {
                 self.instance = Instance::Snapshotting;
@@ -482,28 +527,33 @@ impl Pchannel {
     }
 
     fn begin_turn(&mut self) {
-        let again = self.turn.take();
+        if let Some(input) = self.turn.clone() {
+            self.instance = Instance::Turning;
+            return self.out.push(Action::Turn(input));
+        }
         let pressure = self.wanted_bytes();
         let messages = !self.ready.is_empty() && !self.declined;
         let news = !self.completions.is_empty() || messages || self.report.more || self.fresh;
-        let input = match again {
-            Some(input) => input,
-            None if news || (pressure > 0 && pressure != self.pressure) => {
-                let page = match self.ready.front_mut() {
-                    Some(front) => {
-                        let page = front.take_groups(self.limits.page_max);
-                        if front.is_empty() {
-                            self.ready.pop_front();
-                        }
-                        page
-                    }
-                    None => Page::default(),
-                };
-                let completions = std::mem::take(&mut self.completions);
-                Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket })
+        if !news && (pressure == 0 || pressure == self.pressure) {
+            return;
+        }
+        let page = match self.ready.front_mut() {
+            Some(front) => {
+                let page = front.take_groups(self.limits.page_max);
+                if front.is_empty() {
+                    self.ready.pop_front();
+                }
+                page
             }
-            None => return,
+            None => Page::default(),
         };
+        self.run_turn(page);
+    }
+
+    /// Hands out a page and every completion.
+    fn run_turn(&mut self, page: Page) {
+        let (completions, pressure) = (std::mem::take(&mut self.completions), self.wanted_bytes());
+        let input = Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket });
         self.pressure = pressure;
         self.instance = Instance::Turning;
         self.turn = Some(input.clone());
@@ -549,18 +599,22 @@ impl Pchannel {
             ));
             self.out.push(Action::CloseScan);
         }
+        self.watch_turn();
     }
 
     /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more.
     fn fault(&mut self, fault: &Fault) {
         self.counters.faults += 1;
+        if self.swaps.on_probation() && self.roll_back(&format!("it failed on probation: {fault}")) {
+            return;
+        }
         let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
         match self.journal.replay() {
             Some(replay) if !self.retried => {
                 self.retried = true;
                 self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
                 self.instance = Instance::Building;
-                self.out.push(Action::Build { resume: replay.base, replay: replay.turns });
+                self.out.push(Action::Build { version: self.swaps.version.clone(), resume: replay.base, replay: replay.turns });
             }
             _ => self.lose_instance(fault),
         }
@@ -568,6 +622,9 @@ impl Pchannel {
 
     /// Recovers with a new instance, after a wait: nothing of the old one is needed (SW-2, principle 4).
     fn lose_instance(&mut self, fault: &Fault) {
+        if self.swaps.on_probation() && self.roll_back(&format!("it failed on probation: {fault}")) {
+            return;
+        }
         // Faults far apart are not in a row.
         let in_a_row = self.now_ms.saturating_sub(self.last_fault_ms) < FAULTS_APART_MS;
         self.faults = if in_a_row { self.faults.saturating_add(1) } else { 1 };
@@ -693,6 +750,7 @@ impl Pchannel {
         self.out.push(Action::CloseScan);
         self.out.push(Action::Notice(Weight::Error, format!("pchannel {} is fenced: {detail}", self.caller.pchannel)));
         self.calls.forget_waiting();
+        self.abandon_order("the pchannel is fenced");
         self.phase = Phase::Fenced(detail);
     }
 

@@ -49,6 +49,15 @@ pub struct Status {
     pub unknown_types: u64,
     /// Batches that memory pressure ended.
     pub pressure_cuts: u64,
+    /// SHA-256 of the component that serves it.
+    #[serde(default)]
+    pub component: String,
+    /// SHA-256 of the one to go back to, if there is one.
+    #[serde(default)]
+    pub good_component: Option<String>,
+    /// How far the component's probation is, while it lasts.
+    #[serde(default)]
+    pub probation: Option<String>,
     /// The scan of the log.
     pub scan: ScanStatus,
     /// The channels.
@@ -152,6 +161,9 @@ impl Pchannel {
             idle_ticks_filtered: self.report.idle_ticks_filtered,
             unknown_types: self.report.unknown_types,
             pressure_cuts: self.report.pressure_cuts,
+            component: self.version().to_string(),
+            good_component: self.good_version().map(|v| v.to_string()),
+            probation: self.swaps.probation(self.tick),
             // Whoever runs the scan knows.
             scan: ScanStatus::default(),
             channels: self.accounts().map(|c| self.channel_status(c)).chain(self.unknown_yet()).collect(),

@@ -694,7 +694,9 @@ impl Pchannel {
             Target::Segment(id) => (IntentKind::Sync, id),
             Target::Deletes(partition) => (IntentKind::SyncDeletes, partition),
         };
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            account.sync_ended(target, up_to);
+        } else {
             account.restage(target, &batch);
             if let (Target::Segment(id), true) = (target, flush)
                 && let Some(s) = account.segments.get_mut(&id)
