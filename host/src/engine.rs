@@ -30,6 +30,9 @@ const EPOCH_MS: u64 = 50;
 const TURN_MS_MAX: u64 = 5_000;
 /// Deadline of a start or a restore, in milliseconds: it may decode a large snapshot.
 const START_MS_MAX: u64 = 30_000;
+/// Fuel that stands for a millisecond of a deadline where none of them are counted: about an instruction each, of which a core does some
+/// hundred thousand a millisecond.
+const FUEL_PER_MS: u64 = 500_000;
 /// Bytes of the SHA-256 that an artifact begins with.
 const CHECKSUM_BYTES: usize = 32;
 /// Bytes of a component's stack.
@@ -55,6 +58,16 @@ pub enum EngineError {
 /// The engine that all components of a process share.
 pub struct Engine {
     engine: wasmtime::Engine,
+    deadlines: Deadlines,
+}
+
+/// How the time of a call is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadlines {
+    /// By the clock.
+    Epochs,
+    /// By what it does: the same on any machine.
+    Fuel,
 }
 
 /// A component that passed the checks.
@@ -65,6 +78,7 @@ pub struct Loaded {
     pub size: usize,
     pre: FlusherPre<HostState>,
     engine: wasmtime::Engine,
+    deadlines: Deadlines,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -114,7 +128,18 @@ impl Engine {
             }
         };
         thread::Builder::new().name("epochs".into()).spawn(tick).map_err(|e| EngineError::Setup(e.to_string()))?;
-        Ok(Arc::new(Self { engine }))
+        Ok(Arc::new(Self { engine, deadlines: Deadlines::Epochs }))
+    }
+
+    /// Sets wasmtime up for replays: a call's time is counted in fuel, so that a replay ends the same on any machine.
+    ///
+    /// # Errors
+    /// [`EngineError::Setup`] when wasmtime does not support this machine.
+    pub fn for_replay() -> Result<Arc<Self>, EngineError> {
+        let mut config = Config::new();
+        config.concurrency_support(false).consume_fuel(true).max_wasm_stack(STACK_BYTES);
+        let engine = wasmtime::Engine::new(&config).map_err(|e| EngineError::Setup(format!("{e:#}")))?;
+        Ok(Arc::new(Self { engine, deadlines: Deadlines::Fuel }))
     }
 
     /// Checks a component and compiles it, or takes what an earlier load compiled from the folder of artifacts. Its imports are read and
@@ -132,7 +157,7 @@ impl Engine {
         Flusher::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state).map_err(contract)?;
         linker.define_unknown_imports_as_traps(&component).map_err(contract)?;
         let pre = linker.instantiate_pre(&component).and_then(FlusherPre::new).map_err(contract)?;
-        Ok(Arc::new(Loaded { digest: hex_digest(bytes), size: bytes.len(), pre, engine: self.engine.clone() }))
+        Ok(Arc::new(Loaded { digest: hex_digest(bytes), size: bytes.len(), pre, engine: self.engine.clone(), deadlines: self.deadlines }))
     }
 
     /// An artifact is named by the digest of its component and by what it was compiled for.
@@ -225,8 +250,11 @@ impl Loaded {
     /// As [`Loaded::start`]; a stop ends the instance's calls, this one as well, within two epochs.
     pub(crate) fn start_until(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Instance, Fault> {
         let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone(), stop.clone()));
+        store.data_mut().counts_fuel = self.deadlines == Deadlines::Fuel;
         store.limiter(|state| state);
-        watch(&mut store);
+        if self.deadlines == Deadlines::Epochs {
+            watch(&mut store);
+        }
         give(&mut store, START_MS_MAX);
         let flusher = self.pre.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
         let config = logic::Config {
@@ -258,6 +286,11 @@ impl Instance {
         let report = self.flusher.tidegate_flusher_logic().call_turn(&mut self.store, &completions, input.pressure);
         let report = report.map_err(|e| fault(&mut self.store, &e))?;
         Ok(self.store.data_mut().end_turn(report))
+    }
+
+    /// Returns the fuel that the last call used; 0 where time is not counted so.
+    pub fn fuel_used(&self) -> u64 {
+        self.store.get_fuel().map_or(0, |left| self.store.data().fuel_given.saturating_sub(left))
     }
 
     /// Takes a snapshot.
@@ -300,6 +333,12 @@ fn watch(store: &mut Store<HostState>) {
 
 /// Gives the next call so much time.
 fn give(store: &mut Store<HostState>, ms: u64) {
+    if store.data().counts_fuel {
+        // Only a store of another engine refuses.
+        let _counted = store.set_fuel(ms.saturating_mul(FUEL_PER_MS));
+        store.data_mut().fuel_given = ms.saturating_mul(FUEL_PER_MS);
+        return;
+    }
     store.data_mut().epochs_left = ms / EPOCH_MS;
     store.set_epoch_deadline(1);
 }
@@ -312,6 +351,7 @@ fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) if state.stop.is_set() => Fault::Deadline(format!("the call was cut off by a stop{said}")),
+        Some(Trap::OutOfFuel) => Fault::Deadline(format!("the call used more than {} of fuel{said}", state.fuel_given)),
         Some(Trap::Interrupt) => Fault::Deadline(format!("the call did not end in time{said}")),
         _ => Fault::Trap(format!("{error:#}{said}")),
     }

@@ -7,6 +7,7 @@
 //! | [`engine`], `border` | components and what crosses to them |
 //! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
 //! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
+//! | [`replay`] | recorded turns, run again |
 //! | [`mod@bench`] | what it costs, measured here |
 
 pub mod admin;
@@ -17,6 +18,7 @@ pub mod coordinator;
 pub mod engine;
 pub mod node;
 mod pause;
+pub mod replay;
 mod stop;
 pub mod storage;
 pub mod tables;

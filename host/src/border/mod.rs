@@ -44,6 +44,10 @@ pub(crate) struct HostState {
     pub(crate) epochs_left: u64,
     /// Ends the call before.
     pub(crate) stop: Stop,
+    /// Time is counted in fuel instead of epochs, and so much of it was given to the call.
+    pub(crate) counts_fuel: bool,
+    /// See `counts_fuel`.
+    pub(crate) fuel_given: u64,
 }
 
 impl HostState {
@@ -59,6 +63,8 @@ impl HostState {
             last_error: None,
             epochs_left: 0,
             stop,
+            counts_fuel: false,
+            fuel_given: 0,
         }
     }
 

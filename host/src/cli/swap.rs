@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::request::{Progress, Sink, absolute};
 use crate::cli::BadInput;
-use crate::node::{Node, SwapLine, SwapLineStep, SwapOptions, SwapReport, Wanted};
+use crate::node::{Node, Rehearsed, SwapLine, SwapLineStep, SwapOptions, SwapReport, Wanted};
+use crate::replay::Verdict;
 
 /// Bytes of a component's file: some fifty times the built-in one.
 const COMPONENT_BYTES_MAX: u64 = 16 << 20;
@@ -91,6 +92,15 @@ pub(super) fn render(done: &Value) -> String {
     match serde_json::from_value::<SwapReport>(done.clone()) {
         Ok(report) => {
             let mut out = String::new();
+            for Rehearsed { pchannel, rehearsal } in &report.rehearsals {
+                let said = match (&rehearsal.verdict, &rehearsal.report) {
+                    (Verdict::NotJudged(why), _) => format!("not judged: {why}"),
+                    (Verdict::Refused(why), _) => format!("refused, and forced: {why}"),
+                    (Verdict::Passed, report) => report.as_ref().map(ToString::to_string).unwrap_or_default(),
+                };
+                // Writing to a string does not fail.
+                let _infallible = writeln!(out, "rehearsal on {} turns of {pchannel}: {said}", rehearsal.turns);
+            }
             report.steps.iter().for_each(|line| put_line(&mut out, line));
             out.trim_end().to_owned()
         }

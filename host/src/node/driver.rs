@@ -31,6 +31,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A pchannel's flusher, running.
 pub(super) struct Driver {
     pchannel: String,
+    term: i64,
     questions: Sender<Question>,
     stop: Stop,
     /// The state that was answered last.
@@ -138,11 +139,15 @@ impl Driver {
         };
         let named = pchannel.clone();
         let thread = thread::Builder::new().name(pchannel).spawn(run)?;
-        Ok(Self { pchannel: named, questions, stop, known, syncs, died, thread: Some(thread) })
+        Ok(Self { pchannel: named, term, questions, stop, known, syncs, died, thread: Some(thread) })
     }
 
     pub fn pchannel(&self) -> &str {
         &self.pchannel
+    }
+
+    pub fn term(&self) -> i64 {
+        self.term
     }
 
     /// Returns the state of the pchannel; of one that does not answer, the last state known and what became of its thread.

@@ -47,7 +47,7 @@ pub use self::place::{KEY_PARTITIONS, key_partitions};
 #[cfg(test)]
 pub(crate) use self::scripted::eventually;
 pub use self::settings::Settings;
-pub use self::swaps::{Line as SwapLine, Step as SwapLineStep, SwapOptions, SwapReport, Wanted};
+pub use self::swaps::{Line as SwapLine, Rehearsed, Step as SwapLineStep, SwapOptions, SwapReport, Wanted};
 pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;
 

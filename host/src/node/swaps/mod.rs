@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
-use tidegate_core::pchannel::{Verdict, Version};
+use tidegate_core::pchannel::{Verdict as Became, Version};
 
 pub use self::log::{Line, Step};
 
@@ -21,6 +21,7 @@ use super::guest::Guests;
 use super::{Node, NodeError};
 use crate::engine::{BUILT_IN, Engine, Loaded, hex_digest};
 use crate::pause;
+use crate::replay::{Rehearsal, Verdict, rehearse};
 
 /// How long a pchannel that was handed over is watched before the next one follows: it may fail in its first turn, or recover first.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
@@ -53,13 +54,38 @@ pub struct SwapOptions {
 pub struct SwapReport {
     /// Its number in the swap log.
     pub swap: u64,
+    /// What the rehearsals said.
+    pub rehearsals: Vec<Rehearsed>,
     /// Its lines in the swap log, but for the first and the last.
     pub steps: Vec<Line>,
+}
+
+/// A rehearsal on a pchannel's last turns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// The pchannel.
+    pub pchannel: String,
+    /// What came of it.
+    pub rehearsal: Rehearsal,
+}
+
+/// What the swap log says of rehearsals.
+fn in_words(rehearsed: &[Rehearsed]) -> String {
+    let said = rehearsed.iter().map(|Rehearsed { pchannel, rehearsal }| match (&rehearsal.verdict, &rehearsal.report) {
+        (Verdict::NotJudged(why), _) => format!("{pchannel}: not judged, {why}"),
+        (Verdict::Refused(why), _) => format!("{pchannel}: refused by the rehearsal, and forced: {why}"),
+        (Verdict::Passed, Some(report)) if report.is_identical() => format!("{pchannel}: {} turns, no difference", rehearsal.turns),
+        (Verdict::Passed, Some(report)) => format!("{pchannel}: {} of {} turns differ", report.turns_differing, rehearsal.turns),
+        (Verdict::Passed, None) => format!("{pchannel}: {} turns", rehearsal.turns),
+    });
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// The components of a node.
 pub(super) struct Swaps {
     engine: Arc<Engine>,
+    /// Counts fuel; made when it is first asked for.
+    replays: Mutex<Option<Arc<Engine>>>,
     folder: PathBuf,
     log: Arc<Mutex<SwapLog>>,
     swapping: Mutex<()>,
@@ -92,7 +118,15 @@ impl Swaps {
         let (told, tells) = unbounded();
         let writes = log.clone();
         let writer = thread::Builder::new().name("swap log".into()).spawn(move || write_down(&tells, &writes)).map_err(io)?;
-        Ok(Self { engine, folder: folder.to_owned(), log, swapping: Mutex::new(()), told: Some(told), writer: Some(writer) })
+        Ok(Self {
+            engine,
+            replays: Mutex::default(),
+            folder: folder.to_owned(),
+            log,
+            swapping: Mutex::new(()),
+            told: Some(told),
+            writer: Some(writer),
+        })
     }
 
     fn log(&self) -> MutexGuard<'_, SwapLog> {
@@ -137,13 +171,27 @@ impl Swaps {
         self.log().state.shown.clone()
     }
 
+    /// A stored component, as replays run it.
+    fn for_replay(&self, digest: &str) -> Result<Arc<Loaded>, NodeError> {
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = match &*replays {
+            Some(engine) => engine.clone(),
+            None => replays.insert(Engine::for_replay()?).clone(),
+        };
+        Ok(engine.load(&self.read(digest)?, Some(&self.folder))?)
+    }
+
     fn stored(&self, digest: &str) -> Result<Arc<Loaded>, NodeError> {
+        Ok(self.engine.load(&self.read(digest)?, Some(&self.folder))?)
+    }
+
+    fn read(&self, digest: &str) -> Result<Vec<u8>, NodeError> {
         let file = self.folder.join(format!("{digest}.wasm"));
         let bytes = fs::read(&file).map_err(|e| NodeError::Setup(format!("{}: {e}", file.display())))?;
         if hex_digest(&bytes) != digest {
             return Err(NodeError::Setup(format!("{} is damaged: its digest is {}", file.display(), hex_digest(&bytes))));
         }
-        Ok(self.engine.load(&bytes, Some(&self.folder))?)
+        Ok(bytes)
     }
 
     fn write(&self, line: Line) -> Result<Line, NodeError> {
@@ -173,12 +221,12 @@ fn write_down(tells: &Receiver<(String, Swapped)>, log: &Mutex<SwapLog>) {
 fn line(swap: u64, pchannel: &str, swapped: &Swapped) -> Line {
     let step = &swapped.step;
     let (kind, verdict) = match &step.verdict {
-        Verdict::Committed => (Step::Committed, String::new()),
-        Verdict::Recovers(why) => (Step::Recovers, why.clone()),
-        Verdict::Stayed(why) => (Step::Stayed, why.clone()),
-        Verdict::NotNow(why) => (Step::NotNow, why.clone()),
-        Verdict::RolledBack(why) => (Step::RolledBack, why.clone()),
-        Verdict::Good => (Step::Good, String::new()),
+        Became::Committed => (Step::Committed, String::new()),
+        Became::Recovers(why) => (Step::Recovers, why.clone()),
+        Became::Stayed(why) => (Step::Stayed, why.clone()),
+        Became::NotNow(why) => (Step::NotNow, why.clone()),
+        Became::RolledBack(why) => (Step::RolledBack, why.clone()),
+        Became::Good => (Step::Good, String::new()),
     };
     Line {
         swap,
@@ -255,13 +303,13 @@ impl Node {
         let to = targets.first().map(|(_, to)| to.digest.clone()).unwrap_or_default();
         let prepared = self.prepare(&targets, options, progress);
         let step = if prepared.is_ok() { Step::Prepared } else { Step::Refused };
-        let verdict = prepared.as_ref().map_or_else(ToString::to_string, Clone::clone);
+        let verdict = prepared.as_ref().map_or_else(ToString::to_string, |rehearsed| in_words(rehearsed));
         self.swaps.write(Line { swap, step, to: to.clone(), verdict, ..Line::default() })?;
-        prepared?;
+        let rehearsals = prepared?;
         pause::at("prepared");
         self.swaps.write(Line { swap, step: Step::Begun, to: to.clone(), ..Line::default() })?;
         pause::at("begun");
-        let mut report = SwapReport { swap, steps: Vec::new() };
+        let mut report = SwapReport { swap, rehearsals, steps: Vec::new() };
         let mut failure = None;
         for (driver, to) in &targets {
             progress(driver.pchannel());
@@ -300,14 +348,28 @@ impl Node {
         }
     }
 
-    /// What can be known of a component before it serves.
+    /// What can be known of a component before it serves: it is rehearsed on the last turns of each pchannel.
     fn prepare(
         &self,
-        _targets: &[(&Driver, Arc<Loaded>)],
-        _options: &SwapOptions,
-        _progress: &mut dyn FnMut(&str),
-    ) -> Result<String, NodeError> {
-        Ok(String::new())
+        targets: &[(&Driver, Arc<Loaded>)],
+        options: &SwapOptions,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Rehearsed>, NodeError> {
+        let mut rehearsed = Vec::new();
+        for (driver, to) in targets {
+            let current = self.swaps.log().state.of(driver.pchannel()).current;
+            let Some(journal) = driver.journal().filter(|_| current != to.digest) else { continue };
+            progress(&format!("rehearses on {} turns of {}", journal.turns.len(), driver.pchannel()));
+            let (current, candidate) = (self.swaps.for_replay(&current)?, self.swaps.for_replay(&to.digest)?);
+            let config = self.settings.guest(driver.pchannel(), driver.term());
+            let rehearsal = rehearse(&current, &candidate, &config, &journal);
+            if let (Verdict::Refused(why), false) = (&rehearsal.verdict, options.force) {
+                let text = format!("component {} is refused by its rehearsal on {}: {why}", short(&to.digest), driver.pchannel());
+                return Err(NodeError::Swap(text));
+            }
+            rehearsed.push(Rehearsed { pchannel: driver.pchannel().to_owned(), rehearsal });
+        }
+        Ok(rehearsed)
     }
 
     fn hand_over(&self, swap: u64, driver: &Driver, to: &Arc<Loaded>, report: &mut SwapReport) -> Result<(), String> {
@@ -317,7 +379,7 @@ impl Node {
         report.steps.push(self.swaps.write(line).map_err(|e| e.to_string())?);
         pause::at("written");
         match &swapped.step.verdict {
-            Verdict::Stayed(why) | Verdict::NotNow(why) => return Err(format!("component {} stays: {why}", short(&swapped.step.from))),
+            Became::Stayed(why) | Became::NotNow(why) => return Err(format!("component {} stays: {why}", short(&swapped.step.from))),
             _ => {}
         }
         let began = Instant::now();
