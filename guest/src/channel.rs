@@ -48,7 +48,7 @@ pub enum Service {
 }
 
 /// A segment that takes, or took, rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Its partition.
     pub partition: i64,
@@ -70,7 +70,7 @@ impl Segment {
 }
 
 /// A virtual channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     /// Its index.
     pub index: ChannelIndex,
@@ -100,7 +100,7 @@ pub struct Channel {
     pub reporting: Option<Ordinal>,
     /// When to report next.
     pub report_due: u64,
-    filter_run: Option<Filtered>,
+    pub(crate) filter_run: Option<Filtered>,
 }
 
 impl Channel {

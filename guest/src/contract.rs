@@ -1,4 +1,4 @@
-//! The border in plain Rust: what `wit/0.1.0` says, so that the logic also builds and runs natively.
+//! The border in plain Rust: what `wit/0.2.0` says, so that the logic also builds and runs natively.
 
 use serde::{Deserialize, Serialize};
 
@@ -322,6 +322,25 @@ pub trait Host {
     fn log_enabled(&self, level: Level) -> bool;
     /// Records an event.
     fn log(&mut self, level: Level, message: &str, fields: &[(&str, String)]);
+}
+
+/// Rows of one segment, or deletes of one partition, that the component holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// Deletes of a partition instead of rows of a segment.
+    pub deletes: bool,
+    /// The segment; for deletes the partition.
+    pub id: i64,
+    /// First message.
+    pub first: Ordinal,
+    /// Last message.
+    pub last: Ordinal,
+    /// Rows, or keys.
+    pub rows: u64,
+    /// Bytes in a buffer.
+    pub bytes: u64,
 }
 
 /// Limits and periods; times are event time in milliseconds.

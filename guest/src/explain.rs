@@ -31,8 +31,8 @@ impl Flusher {
         let holder = segments.chain(deletes).find(|(_, b)| b.floor() == Some(floor));
         match holder {
             Some((what, buffer)) => match (buffer.syncing(), buffer.open()) {
-                (Some(batch), _) => {
-                    format!("held by {what}: a sync of {} rows, messages {} to {}, is in flight", batch.rows, batch.first, batch.last)
+                (Some(sync), _) => {
+                    format!("held by {what}: a sync of {} rows, messages {} to {}, is in flight", sync.rows(), sync.first(), sync.up_to)
                 }
                 (None, Some(batch)) => format!(
                     "held by {what}: {} rows ({} bytes) since message {} wait for a full buffer, {} s of event time or a flush",

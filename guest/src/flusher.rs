@@ -28,7 +28,7 @@ pub struct Flusher {
 }
 
 /// What a snapshot carries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub stage: Stage,
     /// By index.
@@ -227,10 +227,10 @@ impl Flusher {
         match (completion.kind, refusal.kind, segment) {
             // A Flush for a segment that nobody knows: there is nothing to flush.
             (IntentKind::Sync, RefusalKind::NotFound, Some(s))
-                if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) =>
+                if s.sealed && s.buffer.syncing().is_some_and(|sync| sync.rows() == 0 && sync.up_to == completion.up_to) =>
             {
                 channel.segments.remove(&completion.segment);
-                let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|b| b.last == completion.up_to);
+                let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|sync| sync.up_to == completion.up_to);
                 if !channel.segments.values().any(waits) {
                     let at = completion.up_to;
                     host.filter(&[Filtered { channel: completion.channel, first: at, last: at, reason: FilterReason::UnknownSegment }]);

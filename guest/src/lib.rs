@@ -13,9 +13,11 @@
 //! | `dispatch` | what each kind of message does |
 //! | `policy` | when a batch ends |
 //! | `checkpoint` | what may be reported, and when |
+//! | `accounts` | what is held, for the host to compare |
 //! | `explain` | why a checkpoint is where it is |
 //! | `snapshot` | the state for a successor |
 
+mod accounts;
 pub mod buffer;
 pub mod channel;
 mod checkpoint;

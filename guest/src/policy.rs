@@ -31,22 +31,20 @@ pub(crate) fn stale_at(id: i64, first_tick: u64, period_ms: u64) -> u64 {
 impl Flusher {
     /// Ends a segment's batch and asks for its sync.
     pub(crate) fn cut_segment(&mut self, host: &mut impl Host, index: ChannelIndex, id: i64, seal: Option<Ordinal>) {
-        let tick = self.state.tick;
         let Some(segment) = self.state.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&id)) else { return };
         if segment.state == SegmentState::Dropped || (seal.is_none() && segment.buffer.open().is_none()) {
             return;
         }
         segment.sealed |= seal.is_some();
-        let up_to = segment.buffer.cut(seal, tick);
+        let up_to = segment.buffer.cut(seal);
         host.sync(index, id, up_to, seal.is_some());
     }
 
     /// Ends a partition's run of deletes and asks for its sync. The host names the L0 segment, so there is no entry to forget.
     pub(crate) fn cut_deletes(&mut self, host: &mut impl Host, index: ChannelIndex, partition: i64) {
-        let tick = self.state.tick;
         let Some(buffer) = self.state.channels.get_mut(&index).and_then(|c| c.deletes.get_mut(&partition)) else { return };
         if buffer.open().is_some() {
-            let up_to = buffer.cut(None, tick);
+            let up_to = buffer.cut(None);
             host.sync_deletes(index, partition, up_to);
         }
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::Flusher;
 use crate::contract as own;
 
-wit_bindgen::generate!({ path: "../wit/0.1.0", world: "flusher" });
+wit_bindgen::generate!({ path: "../wit/0.2.0", world: "flusher" });
 
 use exports::tidegate::flusher::logic;
 use tidegate::flusher::{checkpoint, chunk_storage, coordinator, log, types, wal};
@@ -60,6 +60,10 @@ impl logic::Guest for Component {
         with(|flusher| flusher.snapshot())
     }
 
+    fn accounts() -> logic::Holdings {
+        holdings(&with(|flusher| flusher.accounts()))
+    }
+
     fn explain(channel: u32) -> String {
         with(|flusher| flusher.explain(channel))
     }
@@ -71,6 +75,18 @@ fn with<T>(run: impl FnOnce(&mut Flusher) -> T) -> T {
         Some(flusher) => run(flusher),
         None => panic!("called before start"),
     })
+}
+
+fn holdings(held: &[own::Holding]) -> logic::Holdings {
+    logic::Holdings {
+        channels: held.iter().map(|h| h.channel).collect(),
+        deletes: held.iter().map(|h| h.deletes).collect(),
+        ids: held.iter().map(|h| h.id).collect(),
+        first: held.iter().map(|h| h.first).collect(),
+        last: held.iter().map(|h| h.last).collect(),
+        rows: held.iter().map(|h| h.rows).collect(),
+        bytes: held.iter().map(|h| h.bytes).collect(),
+    }
 }
 
 struct Imports;

@@ -492,7 +492,7 @@ pub struct Holding {
     pub id: i64,
     /// First message.
     pub first: Ordinal,
-    /// Last message; of a sync that runs, the ordinal it was asked up to.
+    /// Last message; of a sync that runs it may be the ordinal that the sync was asked up to.
     pub last: Ordinal,
     /// Rows, or keys.
     pub rows: u64,
@@ -518,6 +518,12 @@ pub enum Fault {
     /// It ended a turn in which the guard refused something: it counts otherwise than the host.
     #[error("{0}")]
     Refused(String),
+    /// Its snapshot is larger than one may be.
+    #[error("snapshot limit: {0}")]
+    Snapshot(String),
+    /// What it answered means nothing.
+    #[error("answer without a meaning: {0}")]
+    Answer(String),
 }
 
 #[cfg(test)]

@@ -2,32 +2,39 @@
 
 use tracing::{debug, error, info, trace, warn};
 
-use super::bindings::tidegate::flusher::log::{Host, Level};
-use super::bindings::tidegate::flusher::types;
 use super::{EVENT_BYTES_MAX, HostState};
 
-impl Host for HostState {
-    fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
-        Ok(match level {
-            Level::Error => tracing::enabled!(tracing::Level::ERROR),
-            Level::Warn => tracing::enabled!(tracing::Level::WARN),
-            Level::Info => tracing::enabled!(tracing::Level::INFO),
-            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
-            Level::Trace => tracing::enabled!(tracing::Level::TRACE),
-        })
-    }
+/// Weight of an event, in any version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
 
-    fn event(&mut self, level: Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+impl Level {
+    pub(super) fn is_enabled(self) -> bool {
+        match self {
+            Self::Error => tracing::enabled!(tracing::Level::ERROR),
+            Self::Warn => tracing::enabled!(tracing::Level::WARN),
+            Self::Info => tracing::enabled!(tracing::Level::INFO),
+            Self::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Self::Trace => tracing::enabled!(tracing::Level::TRACE),
+        }
+    }
+}
+
+impl HostState {
+    /// Passes an event on.
+    pub(super) fn log(&mut self, level: Level, message: String, fields: &[(String, String)]) {
         let mut text = message;
         for (key, value) in fields {
             text.push_str(&format!(" {key}={value:?}"));
         }
         if text.len() > EVENT_BYTES_MAX {
-            let mut end = EVENT_BYTES_MAX;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
+            text.truncate(text.floor_char_boundary(EVENT_BYTES_MAX));
             text.push('…');
         }
         let pchannel = &self.pchannel;
@@ -38,11 +45,8 @@ impl Host for HostState {
             Level::Debug => debug!(pchannel, "component: {text}"),
             Level::Trace => trace!(pchannel, "component: {text}"),
         }
-        if matches!(level, Level::Error) {
+        if level == Level::Error {
             self.last_error = Some(text);
         }
-        Ok(())
     }
 }
-
-impl types::Host for HostState {}

@@ -1,27 +1,38 @@
-//! The border: what `wit/0.1.0` says, between a component's instance and the core's plain data.
+//! The border: what the versions below `wit/` say, between a component's instance and the core's plain data.
 //!
 //! Imports never block. They read what the turn's input has ready or record an intent; nothing has an effect before the turn returns.
 
-mod checkpoint;
-mod chunk_storage;
 mod convert;
-mod coordinator;
 mod log;
-mod wal;
+pub(crate) mod served;
 
-use tidegate_core::turn::{Intent, Page, Ticket, TurnInput, TurnOutput};
+use tidegate_core::turn::{Intent, Page, Ticket, TurnInput, TurnOutput, TurnReport};
 use wasmtime::ResourceLimiter;
 
 use crate::stop::Stop;
 
+/// One module a version.
 pub(crate) mod bindings {
-    wasmtime::component::bindgen!({ path: "../wit/0.1.0", world: "flusher", imports: { default: trappable } });
+    pub(crate) mod v0_1 {
+        wasmtime::component::bindgen!({
+            path: "../wit/0.1.0",
+            world: "flusher",
+            imports: { default: trappable },
+            with: { "tidegate:flusher/types@0.1.0": super::v0_2::tidegate::flusher::types },
+        });
+    }
+
+    pub(crate) mod v0_2 {
+        wasmtime::component::bindgen!({ path: "../wit/0.2.0", world: "flusher", imports: { default: trappable } });
+    }
 }
 
 pub(crate) use convert::completion;
 
 /// Linear memory that an instance may have, in bytes: some 100,000 segments take a tenth of it.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Bytes of a snapshot: 100,000 channels with a segment each take a third of it.
+pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 /// Elements a table may have: a component's own function table has a few hundred.
 pub const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Bytes of one logged event, beyond which it is cut.
@@ -76,9 +87,17 @@ impl HostState {
         self.first_ticket = input.first_ticket;
     }
 
-    pub(crate) fn end_turn(&mut self, report: bindings::exports::tidegate::flusher::logic::Report) -> TurnOutput {
+    pub(crate) fn end_turn(&mut self, report: TurnReport) -> TurnOutput {
         self.in_turn = false;
-        TurnOutput { intents: std::mem::take(&mut self.intents), taken: self.taken, report: convert::report(&report) }
+        TurnOutput { intents: std::mem::take(&mut self.intents), taken: self.taken, report }
+    }
+
+    /// Hands the next messages out.
+    fn next_page(&mut self, max: u32) -> wasmtime::Result<Page> {
+        self.only_in_a_turn()?;
+        let page = if self.page.len() > max as usize { self.page.take_groups(max as usize) } else { std::mem::take(&mut self.page) };
+        self.taken += page.len();
+        Ok(page)
     }
 
     fn record(&mut self, intent: Intent) -> wasmtime::Result<Ticket> {
@@ -92,6 +111,8 @@ impl HostState {
         if self.in_turn { Ok(()) } else { Err(wasmtime::Error::msg("only log may be called outside a turn")) }
     }
 }
+
+impl bindings::v0_2::tidegate::flusher::types::Host for HostState {}
 
 impl ResourceLimiter for HostState {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
