@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::journal::{Replay, Turn};
-use tidegate_core::turn::{Fault, TurnOutput};
+use tidegate_core::turn::{Fault, Intent, TurnOutput};
 
 pub use self::report::{CheckpointDifference, Decisions, Divergence, Report};
 
@@ -84,6 +84,19 @@ pub fn run(component: &Loaded, config: &GuestConfig, base: Option<&[u8]>, turns:
         }
     }
     run
+}
+
+/// Judges one more intent at the end of a journal's turn, after those that were recorded.
+///
+/// # Errors
+/// Why the guard would refuse it.
+pub fn judge(turns: &[Turn], nth: usize, intent: &Intent) -> Result<(), String> {
+    let mut shadow = Shadow::new(turns);
+    for turn in turns.iter().take(nth + 1) {
+        shadow.hand_out(&turn.input.completions, &turn.input.page, turn.output.taken);
+        turn.output.intents.iter().try_for_each(|recorded| shadow.judge(recorded))?;
+    }
+    shadow.judge(intent)
 }
 
 /// What a rehearsal says of a component.
