@@ -120,6 +120,8 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
 }
 
 fn channel(c: Channel1) -> Channel {
+    let mut deletes = BTreeMap::new();
+    deletes.extend(c.deletes.into_iter().map(|(partition, b)| (partition, buffer(b))));
     Channel {
         index: c.index,
         name: c.name,
@@ -128,7 +130,7 @@ fn channel(c: Channel1) -> Channel {
         seek_tick: c.seek_tick,
         replay_until: c.replay_until,
         segments: c.segments.into_iter().map(|(id, s)| (id, segment(s))).collect(),
-        deletes: c.deletes.into_iter().map(|(partition, b)| (partition, buffer(b))).collect(),
+        deletes,
         dropped_partitions: c.dropped_partitions,
         controls: c.controls,
         flush_wait: c.flush_wait,

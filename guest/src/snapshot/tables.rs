@@ -11,10 +11,12 @@
 //! | 8 | stored checkpoints | [`StoredRow`], ascending |
 //! | 9 | rest | [`Rest`] |
 //!
+//! The large maps are built at once, from rows that are in order; what is small by nature is filled entry by entry.
+//!
 //! What a row has in another table is counted in the row, and follows there in order. Of channels that are not among the channels nothing is
 //! read; a timer of one expires by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -132,6 +134,8 @@ struct ChannelRest {
 /// Returns the sections, by their ids.
 pub(super) fn write(state: &State) -> [(u16, Vec<u8>); 8] {
     let channels = || state.channels.values();
+    let mut names = Vec::new();
+    channels().for_each(|c| names.extend_from_slice(c.name.as_bytes()));
     let buffers = || channels().flat_map(|c| c.segments.values().map(|s| &s.buffer)).chain(channels().flat_map(|c| c.deletes.values()));
     let segments = channels().flat_map(|c| &c.segments).map(|(&id, s)| SegmentRow {
         id,
@@ -149,7 +153,7 @@ pub(super) fn write(state: &State) -> [(u16, Vec<u8>); 8] {
     });
     [
         (CHANNELS, table(state.channels.len(), channels().map(channel_row))),
-        (NAMES, channels().flat_map(|c| c.name.bytes()).collect()),
+        (NAMES, names),
         (SEGMENTS, table(channels().map(|c| c.segments.len()).sum(), segments)),
         (DELETES, table(channels().map(|c| c.deletes.len()).sum(), deletes)),
         (SYNCS, table(0, buffers().flat_map(Buffer::syncs).copied())),
@@ -210,8 +214,11 @@ fn table<R: Fixed>(expected: usize, rows: impl Iterator<Item = R>) -> Vec<u8> {
 
 /// Returns the rows of a table; the error names what it is a table of.
 fn rows<R: Fixed>(mut bytes: &[u8], part: &'static str) -> Result<Vec<R>, SnapshotError> {
-    let rows = (0..bytes.len() / R::BYTES).map(|_| R::get(&mut bytes)).collect::<Option<Vec<_>>>();
-    rows.filter(|_| bytes.is_empty()).ok_or(SnapshotError::Unreadable(part))
+    let mut rows = Vec::with_capacity(bytes.len() / R::BYTES);
+    while !bytes.is_empty() {
+        rows.push(R::get(&mut bytes).ok_or(SnapshotError::Unreadable(part))?);
+    }
+    Ok(rows)
 }
 
 /// Returns the state that the sections have.
@@ -230,12 +237,18 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
     for c in rest.channels {
         let Some(channel) = channels.get_mut(&c.index) else { continue };
         channel.service = c.service;
-        channel.dropped_partitions = c.dropped_partitions.into_iter().collect();
-        channel.controls = c.controls.into_iter().collect();
+        channel.dropped_partitions.extend(c.dropped_partitions);
+        channel.controls.extend(c.controls);
         channel.filter_run = c.filter_run;
     }
     let known = |index: &ChannelIndex| channels.contains_key(index);
-    let all_known = |indices: Vec<ChannelIndex>| indices.into_iter().filter(known).collect();
+    let all_known = |indices: Vec<ChannelIndex>| {
+        let mut all = BTreeSet::new();
+        all.extend(indices.into_iter().filter(known));
+        all
+    };
+    let mut full = BTreeSet::new();
+    full.extend(rest.full.into_iter().filter(|(index, _)| known(index)));
     Ok(State {
         stage: rest.stage,
         unarmed: all_known(rest.unarmed),
@@ -243,7 +256,7 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
         stored: stored.into_iter().filter(|s| known(&s.channel)).map(|s| (s.at, s.channel)).collect(),
         reports: all_known(rest.reports),
         flush_waits: all_known(rest.flush_waits),
-        full: rest.full.into_iter().filter(|(index, _)| known(index)).collect(),
+        full,
         filter_runs: all_known(rest.filter_runs),
         group_end: rest.group_end,
         tick: rest.tick,
@@ -266,9 +279,15 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Puts the channels together, and wants nothing to be left; `None` if the parts do not fit the rows.
     fn channels(mut self, rows: Vec<ChannelRow>) -> Option<BTreeMap<ChannelIndex, Channel>> {
-        let mut channels = rows.iter().map(|row| self.channel(row)).collect::<Option<Vec<_>>>()?;
+        let mut channels = Vec::with_capacity(rows.len());
+        for row in &rows {
+            channels.push(self.channel(row)?);
+        }
         for (row, (_, channel)) in rows.iter().zip(&mut channels) {
-            channel.deletes = (0..row.deletes).map(|_| self.deletes()).collect::<Option<_>>()?;
+            for _ in 0..row.deletes {
+                let (partition, buffer) = self.deletes()?;
+                channel.deletes.insert(partition, buffer);
+            }
         }
         let left = [self.names, self.segments, self.deletes, self.syncs];
         left.iter().all(|part| part.is_empty()).then(|| channels.into_iter().collect())
