@@ -197,8 +197,8 @@ impl SwapLog {
         Ok(log)
     }
 
-    /// Appends a line and returns when it is durable.
-    pub fn append(&mut self, mut line: Line) -> io::Result<()> {
+    /// Appends a line, and returns it with its time when it is durable.
+    pub fn append(&mut self, mut line: Line) -> io::Result<Line> {
         line.at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or_default());
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
@@ -208,7 +208,7 @@ impl SwapLog {
         }
         self.len += text.len() as u64;
         self.state.take(&line);
-        Ok(())
+        Ok(line)
     }
 }
 

@@ -146,7 +146,7 @@ impl Swaps {
         Ok(self.engine.load(&bytes, Some(&self.folder))?)
     }
 
-    fn write(&self, line: Line) -> Result<(), NodeError> {
+    fn write(&self, line: Line) -> Result<Line, NodeError> {
         self.log().append(line).map_err(|e| NodeError::Setup(format!("the swap log cannot be written: {e}")))
     }
 }
@@ -314,9 +314,8 @@ impl Node {
         let turns = driver.status().turns;
         let swapped = driver.swap(Version::from(to.digest.as_str()), to.clone())?;
         let line = line(swap, driver.pchannel(), &swapped);
-        self.swaps.write(line.clone()).map_err(|e| e.to_string())?;
+        report.steps.push(self.swaps.write(line).map_err(|e| e.to_string())?);
         pause::at("written");
-        report.steps.push(line);
         match &swapped.step.verdict {
             Verdict::Stayed(why) | Verdict::NotNow(why) => return Err(format!("component {} stays: {why}", short(&swapped.step.from))),
             _ => {}
