@@ -148,11 +148,6 @@ impl<'a> World<'a> {
         self.past.1 + self.core.counters().turns
     }
 
-    /// Batches that memory pressure ended.
-    pub fn pressure_cuts(&self) -> u64 {
-        self.core.report_of_component().pressure_cuts
-    }
-
     /// Tick of the stored consume checkpoint.
     pub fn consumed(&self) -> u64 {
         self.core.status().consume_tick.unwrap_or_default()
