@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidegate::engine::{Engine, EngineError, Loaded};
+use tidegate::engine::{EngineError, Loaded};
+
+use crate::harness::engine;
 
 /// Another policy and a section of its own.
 pub const NEXT: &[u8] = include_bytes!(env!("TIDEGATE_NEXT"));
@@ -41,10 +43,4 @@ pub fn exports_too_little() -> Vec<u8> {
 pub fn load(bytes: &[u8]) -> Result<Arc<Loaded>, EngineError> {
     let artifacts = std::env::current_exe().expect("a test has a file").with_file_name("components");
     engine().load(bytes, Some(&artifacts))
-}
-
-/// One engine a process: instances of all versions share it.
-fn engine() -> &'static Engine {
-    static ENGINE: std::sync::OnceLock<Arc<Engine>> = std::sync::OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new().expect("wasmtime works here"))
 }

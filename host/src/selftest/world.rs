@@ -1,12 +1,13 @@
 //! The real core and the real rules of the coordinator around one component, with a list for a log and a number for time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{Call, CallError, Caller, Level, Position, SegmentState};
 use tidegate_core::coordinator::Coordinator;
 use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Phase, Weight, Work};
+use tidegate_core::pchannel::{Action, Event, Limits, Order, Outcome, Pchannel, Phase, Verdict, Weight, Work};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanner};
 use tidegate_core::turn::Fault;
@@ -38,6 +39,12 @@ pub(super) struct World<'a> {
     caller: Caller,
     core: Pchannel,
     instance: Option<Instance>,
+    /// Started from the running one's snapshot, and that snapshot.
+    successor: Option<Instance>,
+    resume: Arc<Vec<u8>>,
+    orders: u64,
+    /// How the last order ended.
+    swapped: Option<Verdict>,
     pub(super) coordinator: Coordinator,
     pub(super) log: Vec<Record>,
     /// Of the last message.
@@ -79,6 +86,10 @@ impl<'a> World<'a> {
             core: Pchannel::new(caller.clone(), Limits::default()),
             caller,
             instance: None,
+            successor: None,
+            resume: Arc::default(),
+            orders: 0,
+            swapped: None,
             coordinator: Coordinator::default(),
             log: Vec::new(),
             tick: 1_000_000 << LOGICAL_BITS,
@@ -119,11 +130,16 @@ impl<'a> World<'a> {
         self.start()
     }
 
-    /// Another instance goes on from the running one's snapshot, between two turns.
+    /// Another instance goes on from the running one's snapshot, between two turns; it must hold what the ledger has.
     pub fn succeed(&mut self) -> Result<(), Failure> {
-        let snapshot = self.running()?.snapshot()?;
-        self.instance = Some(self.loaded.start(&self.config, Some(&snapshot))?);
-        Ok(())
+        self.orders += 1;
+        let order = Order { id: self.orders, version: self.core.version().clone() };
+        self.step(Event::Order(order))?;
+        self.run()?;
+        match self.swapped.take() {
+            Some(Verdict::Committed) => Ok(()),
+            other => Err(Failure::Outcome(format!("a successor of the same version does not go on: {other:?}"))),
+        }
     }
 
     /// Does the work that was held, and runs.
@@ -264,10 +280,25 @@ impl<'a> World<'a> {
 
     fn perform(&mut self, action: Action) -> Result<Option<Event>, Failure> {
         match action {
-            Action::Build { resume, replay } => {
+            // There is one version, whatever its name.
+            Action::Build { resume, replay, version: _ } => {
                 self.instance = Some(self.build(resume.as_deref().map(Vec::as_slice), &replay)?);
                 return Ok(Some(Event::Built(Ok(()))));
             }
+            Action::Stand { version: _, resume } => {
+                let mut successor = self.loaded.start(&self.config, Some(&resume))?;
+                let told = successor.told(&resume)?;
+                self.successor = Some(successor);
+                self.resume = resume;
+                return Ok(Some(Event::Stood(Ok(told))));
+            }
+            Action::AskOld => {
+                let resume = self.resume.clone();
+                return Ok(Some(Event::OldTold(Ok(self.running()?.told(&resume)?))));
+            }
+            Action::Commit => self.instance = self.successor.take(),
+            Action::Dismiss => self.successor = None,
+            Action::Swapped(step) => self.swapped = Some(step.verdict),
             Action::Turn(input) => return Ok(Some(Event::Turned(Ok(self.running()?.turn(&input)?)))),
             Action::Snapshot => return Ok(Some(Event::Snapshot(Ok(self.running()?.snapshot()?)))),
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {

@@ -34,6 +34,11 @@ impl Counts {
         bytes
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Drops what no longer exists.
     pub fn retain(&mut self, exists: impl Fn(ChannelIndex, i64) -> bool) {
         self.0.retain(|&(channel, segment), _| exists(channel, segment));

@@ -36,6 +36,9 @@ impl Logic for Next {
     }
 
     fn snapshot(&self) -> Vec<u8> {
+        if self.counts.is_empty() && self.flusher.section(COUNTS).is_none() {
+            return self.flusher.snapshot();
+        }
         let mut flusher = self.flusher.clone();
         flusher.set_section(COUNTS, self.counts.encode());
         flusher.snapshot()
