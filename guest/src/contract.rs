@@ -343,6 +343,23 @@ pub struct Holding {
     pub bytes: u64,
 }
 
+/// The exports: a version of the logic, between its start and its end.
+pub trait Logic: Sized {
+    /// Begins, or goes on from a snapshot.
+    ///
+    /// # Errors
+    /// Says why the snapshot is not ours.
+    fn start(config: Config, resume: Option<&[u8]>) -> Result<Self, String>;
+    /// Takes completions and messages, records intents. `pressure` is the number of staged bytes that the host wants written soon.
+    fn turn(&mut self, host: &mut impl Host, completions: &[Completion], pressure: u64) -> Report;
+    /// Returns the whole state, for a successor.
+    fn snapshot(&self) -> Vec<u8>;
+    /// Returns what it holds, as [`crate::Flusher::accounts`] does.
+    fn accounts(&self) -> Vec<Holding>;
+    /// Says why a channel's checkpoint is where it is.
+    fn explain(&self, channel: ChannelIndex) -> String;
+}
+
 /// Limits and periods; times are event time in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Message, Segment, Service};
 use crate::contract::*;
+use crate::policy::Policy;
 
 /// The state of one pchannel's flusher.
 ///
@@ -22,8 +23,9 @@ use crate::contract::*;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flusher {
     pub(crate) config: Config,
+    pub(crate) policy: Policy,
     pub(crate) state: State,
-    /// Sections of a newer version's snapshot, carried verbatim.
+    /// Sections beside those of the base state, carried verbatim.
     pub(crate) foreign_sections: Vec<crate::snapshot::Section>,
 }
 
@@ -84,10 +86,41 @@ pub(crate) enum Timer {
     Report,
 }
 
+impl Logic for Flusher {
+    fn start(config: Config, resume: Option<&[u8]>) -> Result<Self, String> {
+        match resume {
+            Some(snapshot) => Self::restore(config, snapshot).map_err(|e| e.to_string()),
+            None => Ok(Self::new(config)),
+        }
+    }
+
+    fn turn(&mut self, host: &mut impl Host, completions: &[Completion], pressure: u64) -> Report {
+        self.turn(host, completions, pressure)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.snapshot()
+    }
+
+    fn accounts(&self) -> Vec<Holding> {
+        self.accounts()
+    }
+
+    fn explain(&self, channel: ChannelIndex) -> String {
+        self.explain(channel)
+    }
+}
+
 impl Flusher {
     /// Begins from nothing: the first turn asks the coordinator.
     pub fn new(config: Config) -> Self {
-        Self { config, state: State::default(), foreign_sections: Vec::new() }
+        Self { config, policy: Policy::default(), state: State::default(), foreign_sections: Vec::new() }
+    }
+
+    /// Goes on with another policy; batches that are open already end by it as well.
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Takes completions and messages, records intents. `pressure` is the number of staged bytes that the host wants written soon.

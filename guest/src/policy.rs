@@ -8,6 +8,20 @@ use crate::channel::Channel;
 use crate::contract::*;
 use crate::flusher::{Flusher, Timer};
 
+/// When a segment's batch ends beside what [`Config`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Rows at which a batch ends, with its group.
+    pub insert_rows_max: u64,
+}
+
+impl Default for Policy {
+    /// As Milvus does: bytes and periods alone.
+    fn default() -> Self {
+        Self { insert_rows_max: u64::MAX }
+    }
+}
+
 /// Low bits of a time tick that count within a millisecond.
 pub(crate) const LOGICAL_BITS: u32 = 18;
 
@@ -110,7 +124,8 @@ impl Flusher {
         if batch.first == batch.last {
             self.state.timers.insert((stale_at(id, batch.first_tick, self.config.sync_period_ms), index, what));
         }
-        if batch.bytes >= bytes_max {
+        let rows_max = if matches!(what, Timer::Segment(_)) { self.policy.insert_rows_max } else { u64::MAX };
+        if batch.bytes >= bytes_max || batch.rows >= rows_max {
             self.state.full.insert((index, what));
         }
     }

@@ -14,6 +14,7 @@ mod tables;
 
 use crate::contract::{Config, Ordinal};
 use crate::flusher::Flusher;
+use crate::policy::Policy;
 
 use self::fixed::Fixed;
 
@@ -133,7 +134,7 @@ impl Flusher {
             _ => tables::read(&own)?,
         };
         let foreign_sections = foreign.into_iter().map(|s| Section { id: s.id, base: s.base, bytes: s.bytes.to_vec() }).collect();
-        Ok(Self { config, state, foreign_sections })
+        Ok(Self { config, policy: Policy::default(), state, foreign_sections })
     }
 }
 

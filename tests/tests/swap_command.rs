@@ -18,7 +18,8 @@ const SCHEMA: &str = r#"{"name": "things", "fields": [
     {"name": "text", "dtype": "VARCHAR", "params": {"max_length": 64}},
     {"name": "vector", "dtype": "FLOAT_VECTOR", "params": {"dim": 4}}]}"#;
 /// Steps of a swap at which a node can be stopped, in their order.
-const POINTS: [&str; 9] = ["stored", "prepared", "begun", "handing-over", "standing", "verified", "committed", "written", "ended"];
+const POINTS: [&str; 10] =
+    ["stored", "self-tested", "prepared", "begun", "handing-over", "standing", "verified", "committed", "written", "ended"];
 
 /// A folder with a node, rows, and a component that is the built-in one as another file.
 struct Place {

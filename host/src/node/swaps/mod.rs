@@ -22,6 +22,7 @@ use super::{Node, NodeError};
 use crate::engine::{BUILT_IN, Engine, Loaded, hex_digest};
 use crate::pause;
 use crate::replay::{Rehearsal, Verdict, rehearse};
+use crate::selftest;
 
 /// How long a pchannel that was handed over is watched before the next one follows: it may fail in its first turn, or recover first.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
@@ -348,13 +349,19 @@ impl Node {
         }
     }
 
-    /// What can be known of a component before it serves: it is rehearsed on the last turns of each pchannel.
+    /// What can be known of a component before it serves: it goes through golden scenarios, and is rehearsed on the last turns of each pchannel.
     fn prepare(
         &self,
         targets: &[(&Driver, Arc<Loaded>)],
         options: &SwapOptions,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Vec<Rehearsed>, NodeError> {
+        if let Some((_, to)) = targets.first().filter(|_| !options.force) {
+            progress("self-test");
+            let refused = |e| NodeError::Swap(format!("component {} is refused by its self-test: {e}", short(&to.digest)));
+            selftest::run(to).map_err(refused)?;
+            pause::at("self-tested");
+        }
         let mut rehearsed = Vec::new();
         for (driver, to) in targets {
             let current = self.swaps.log().state.of(driver.pchannel()).current;
