@@ -25,6 +25,7 @@ mod explain;
 mod flusher;
 mod policy;
 mod recovery;
+mod rejoin;
 mod snapshot;
 #[cfg(target_family = "wasm")]
 mod wasm;
