@@ -292,6 +292,13 @@ impl Harness {
         tick
     }
 
+    /// Lets the coordinator's checkpoint of a channel stand at a record of the log.
+    pub fn coordinator_seeks(&mut self, vchannel: &str, record: usize) {
+        let position = Position { last_confirmed: MessageId::RocksMq(record as i64), tick: self.tick };
+        let report = Call::ReportCheckpoints(vec![(vchannel.to_owned(), position)]);
+        self.coordinator.call(&self.caller, &report).0.expect("a report is taken");
+    }
+
     /// Allots ids.
     pub fn ids(&mut self, count: u32) -> i64 {
         let first = self.next_id;
