@@ -91,7 +91,8 @@ fn let_report(h: &mut Harness) -> u64 {
 fn assert_healed(h: &mut Harness, c: &CollectionInfo) {
     let v = vchannel(c);
     assert_eq!(standing(h, c), "served", "{:#?} {:?}", h.core.status(), h.notices);
-    let before = h.tick();
+    let before = h.append(build::flush_all(PCHANNEL));
+    h.tick();
     let_report(h);
     assert_eq!(h.core.status().channels.iter().filter(|s| s.vchannel == v).count(), 1);
     assert!(h.ledger_closed(), "LD-1: {:#?}", h.core.status());
@@ -133,8 +134,7 @@ fn a_try_that_fails_is_made_again_later_and_the_status_says_when_and_why() {
     let asked = h.count("recovery-info");
     h.core.rejoin_now();
     h.run();
-    let tries = h.count("recovery-info") - asked;
-    assert!((2..10).contains(&tries), "{tries} tries within a minute of backoff");
+    assert_eq!(h.count("recovery-info"), asked + 1, "the tries before have failed so often that the next one is minutes away");
     let of = h.core.status().channels.into_iter().find(|s| s.vchannel == vchannel(&c)).unwrap();
     assert!(of.standing == "detached" && !of.stays_detached, "{of:?}");
     assert!(of.pin.contains("no answer") && of.pin.contains("is due in") && of.pin.contains("the peer does not want it"), "{}", of.pin);
@@ -194,15 +194,19 @@ fn a_channel_that_filled_the_budget_with_failing_syncs_rejoins_within_a_quarter_
     assert!(h.is_detached(&vchannel(&c)), "{:#?}", h.core.status());
     h.flush(&d, 0, &[t]);
     assert_eq!(h.flushed_keys(&d), keys(0..2_000), "IS-1");
-    // It is tried again and again, and gives its memory back each time.
+    // It is tried again, and gives its memory back.
     h.core.rejoin_now();
-    h.run();
+    for _ in 0..30 {
+        h.wake();
+        h.run();
+    }
     assert!(h.is_detached(&vchannel(&c)) && !h.caught_up.is_empty(), "{:#?}", h.core.status());
     assert!(h.notices.iter().any(|n| n.contains("keeps failing while it catches up")), "{:?}", h.notices);
     assert_eq!(h.core.held_bytes(), 0, "{:#?}", h.core.status());
     // While it catches up it holds a quarter, and what comes in one delivery.
     h.verdict = Box::new(|work| if matches!(work, Work::Write(_)) { Verdict::Hold } else { Verdict::Do });
     h.core.rejoin_now();
+    h.wake();
     h.run();
     assert_eq!(standing(&h, &c), "rejoining", "{:#?}", h.core.status());
     let held = h.core.accounts().map(|a| a.held_bytes).sum::<usize>();
@@ -362,7 +366,7 @@ fn a_malformed_flush_of_everything_detaches_every_channel_and_all_of_them_rejoin
     h.append_insert(&c, 0, s, 0..10);
     h.append_insert(&d, 0, t, 0..10);
     let mut message = build::flush_all(PCHANNEL);
-    message.properties.insert(properties::HEADER.into(), "?".into());
+    message.properties.insert(properties::VERSION.into(), "9".into());
     h.append(message);
     h.append(build::time_tick());
     h.run();
@@ -532,7 +536,7 @@ fn files_of(detach: bool, catch_up_max: usize) -> Vec<(i64, Vec<(&'static str, i
 fn the_batches_of_a_channel_that_was_detached_are_those_of_one_that_was_not() {
     let expected = files_of(false, 512);
     let files = expected.iter().map(|(_, files)| files.iter().filter(|f| f.0 == "insert" && f.1 == 100).count());
-    assert!(files.clone().sum::<usize>() > 15, "{:?}: batches end by size and by time", files.collect::<Vec<_>>());
+    assert!(files.clone().sum::<usize>() > 12, "{:?}: batches end by size and by time", files.collect::<Vec<_>>());
     for catch_up_max in [512, 1] {
         let found = files_of(true, catch_up_max);
         for (a, b) in expected.iter().zip(&found) {
