@@ -28,11 +28,11 @@ impl Flusher {
         } else {
             self.dispatch_to(host, index, message);
         }
-        // Event time is the others': it does not go back with one that is behind, and is not moved by the end of that.
+        // Event time is the others': it does not go back with one that is behind.
         let behind = self.is_read_again(index, flags, tick);
         match self.state.behind.get_mut(&index).filter(|_| behind) {
             Some(behind) => behind.tick = tick,
-            None => self.state.tick = tick,
+            None => self.state.tick = self.state.tick.max(tick),
         }
         self.arm_reports();
         if flags & flag::GROUP_END != 0 {

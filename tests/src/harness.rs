@@ -68,6 +68,8 @@ pub struct Harness {
     pub caught_up: Vec<(String, Option<Position>)>,
     /// Messages that one delivery of a catch-up scan hands over; 0 for none.
     pub catch_up_max: usize,
+    /// A catch-up scan is read before the main one.
+    pub catch_up_first: bool,
     /// Asked about every piece of work.
     pub verdict: Box<dyn FnMut(&Work) -> Verdict>,
     /// Changes the output of every turn: a component that lies.
@@ -163,6 +165,7 @@ impl Harness {
             opened: Vec::new(),
             caught_up: Vec::new(),
             catch_up_max: 512,
+            catch_up_first: false,
             verdict: Box::new(|_| Verdict::Do),
             lie: None,
             traps: Vec::new(),
@@ -419,7 +422,7 @@ impl Harness {
         for _ in 0..100_000 {
             if let Some((id, work)) = self.work.pop_front() {
                 self.work(id, work);
-            } else if !self.deliver() && !self.deliver_again() {
+            } else if !self.deliver_any() {
                 match self.core.next_wake() {
                     Some(at) if at <= self.now_ms + 60_000 && !self.is_waiting_forever() => {
                         self.now_ms = self.now_ms.max(at);
@@ -545,6 +548,10 @@ impl Harness {
         let messages = self.ready.drain(..count).collect();
         self.step(Event::Delivered { scan, messages });
         true
+    }
+
+    fn deliver_any(&mut self) -> bool {
+        if self.catch_up_first { self.deliver_again() || self.deliver() } else { self.deliver() || self.deliver_again() }
     }
 
     /// Delivers what the second scan found, if the core wants it.

@@ -4,7 +4,7 @@ use tidegate::engine::GuestConfig;
 use tidegate_core::calls::{Call, CallError, Reply, SegmentState};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::{Limits, Phase, Work};
-use tidegate_core::turn::FilterReason;
+use tidegate_core::turn::{FilterReason, Intent};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::{TxnContext, WalName, build, properties};
 use tidegate_tests::harness::{Harness, PCHANNEL, Verdict, config};
@@ -328,6 +328,55 @@ fn a_transaction_that_begins_before_the_join_and_ends_after_it_is_delivered_once
     h.flush(&c, 0, &[s]);
     assert_eq!(h.flushed_keys(&c), keys(0..30), "{:#?} {:?}", h.core.status(), h.notices);
     assert_healed(&mut h, &c);
+}
+
+#[test]
+fn a_catch_up_scan_that_overtakes_the_main_one_leaves_the_rest_to_it() {
+    for (delivery_max, catch_up_max) in [(1, 1), (1, 512), (3, 2)] {
+        let (mut h, c, d) = pair();
+        let (_, t) = detached(&mut h, &c, &d);
+        (h.delivery_max, h.catch_up_max, h.catch_up_first) = (delivery_max, catch_up_max, true);
+        let s = h.create_segment(&c, 0);
+        for n in 1..20 {
+            h.append_insert(&c, 0, s, n * 10..n * 10 + 10);
+            h.append_insert(&d, 0, t, n * 10..n * 10 + 10);
+            h.append(build::time_tick());
+        }
+        heal(&mut h);
+        h.flush(&c, 0, &[s]);
+        h.flush(&d, 0, &[t]);
+        assert_eq!((h.flushed_keys(&c), h.flushed_keys(&d)), (keys(0..200), keys(0..200)), "{:?}", h.notices);
+        let inserts = h.ledger(&vchannel(&c)).inserts;
+        assert_eq!((inserts.delivered, inserts.durable), (200, 200), "LD-1: every row was delivered once");
+        assert_healed(&mut h, &c);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_a_channel_that_is_behind_at_a_place_that_only_its_neighbours_passed_is_refused() {
+    let (mut h, c, d) = pair();
+    let (_, t) = detached(&mut h, &c, &d);
+    // It is behind, and nothing of it was delivered yet.
+    h.catch_up_max = 0;
+    h.verdict = Box::new(|_| Verdict::Do);
+    h.core.rejoin_now();
+    h.run();
+    assert_eq!(standing(&h, &c), "rejoining", "{:#?}", h.core.status());
+    let before = h.checkpoint(&vchannel(&c));
+    let index = h.core.channel_index(&vchannel(&c)).unwrap();
+    h.lie = Some(Box::new(move |input, output| {
+        let last = input.page.first + output.taken as u64;
+        if output.taken > 0 {
+            output.intents.push(Intent::Report(vec![(index, last - 1)]));
+        }
+    }));
+    h.append_insert(&d, 0, t, 10..20);
+    h.tick();
+    assert!(h.core.counters().guard_refusals > 0 && h.checkpoint(&vchannel(&c)) == before, "CK-2: {:?}", h.notices);
+    h.lie = None;
+    h.catch_up_max = 512;
+    h.run();
+    assert_eq!((standing(&h, &c), h.flushed_keys(&c)), ("served".to_owned(), keys(0..10)));
 }
 
 #[test]
