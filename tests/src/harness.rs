@@ -576,6 +576,13 @@ impl Harness {
         some
     }
 
+    /// Lets the main scan deliver so many times, and no more.
+    pub fn deliver_times(&mut self, times: usize) {
+        for _ in 0..times {
+            self.deliver();
+        }
+    }
+
     /// Delivers messages that no log would hold, as if the scanner had found them.
     pub fn deliver_scanned(&mut self, messages: Vec<Scanned>) {
         if let Some((scan, ..)) = self.scan {
