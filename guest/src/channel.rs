@@ -41,7 +41,7 @@ pub enum Service {
     Attached,
     /// Its DropCollection was met; the coordinator was told.
     Dropping(Ordinal),
-    /// Given up until the next recovery, and why.
+    /// Given up until the host serves its name again, under a new index, and why.
     Detached(String),
     /// It does not exist (any more): its messages are filtered for this reason.
     Gone(FilterReason),

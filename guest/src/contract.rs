@@ -312,7 +312,7 @@ pub trait Host {
     fn drop_channel(&mut self, channel: ChannelIndex, at: Ordinal) -> Ticket;
     /// Says what is not to be stored.
     fn filter(&mut self, messages: &[Filtered]);
-    /// Gives a channel up until the next recovery.
+    /// Gives a channel up: the host serves its name again under a new index, or at the next recovery.
     fn detach(&mut self, channel: ChannelIndex, reason: &str);
     /// Reports channel checkpoints.
     fn report(&mut self, checkpoints: &[(ChannelIndex, Ordinal)]) -> Ticket;

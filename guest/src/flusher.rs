@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Message, Segment, Service};
 use crate::contract::*;
 use crate::policy::Policy;
+use crate::rejoin::Behind;
 
 /// The state of one pchannel's flusher.
 ///
@@ -49,6 +50,10 @@ pub(crate) struct State {
     pub full: BTreeSet<(ChannelIndex, Timer)>,
     /// Channels with a run of filtered messages that was not handed to the host.
     pub filter_runs: BTreeSet<ChannelIndex>,
+    /// Channels that are detached.
+    pub detached: BTreeSet<ChannelIndex>,
+    /// Channels that were detached, and whose checkpoint is not past the place where they joined the others.
+    pub behind: BTreeMap<ChannelIndex, Behind>,
     /// The last message of the last whole group.
     pub group_end: Ordinal,
     /// Tick of the last dispatched message.
@@ -132,7 +137,8 @@ impl Flusher {
         for completion in completions {
             self.complete(host, completion);
         }
-        if self.state.stage == Stage::Working {
+        // A channel that is behind goes on to the end of the log as the others did.
+        if matches!(self.state.stage, Stage::Working | Stage::Sealing(_)) {
             let page = host.next(self.config.page_max);
             self.read(host, page);
         }
@@ -166,7 +172,7 @@ impl Flusher {
             let mut body = None;
             while let Some(control) = controls.next_if(|c| c.ordinal <= ordinal) {
                 match control.body {
-                    ControlBody::Intern(name) => self.meet(host, page.channels[at], name),
+                    ControlBody::Intern(name) => self.meet(host, page.channels[at], name, page.ticks[at]),
                     other => body = Some(other),
                 }
             }
@@ -182,16 +188,19 @@ impl Flusher {
                 tick: page.ticks[at],
                 body,
             };
-            self.dispatch(host, page.channels[at], message);
-            if matches!(self.state.stage, Stage::Sealing(_)) {
-                // Nothing of this log is ours after its AlterWAL message.
-                return;
+            // Nothing of this log is ours after its AlterWAL message, but what a channel that is behind has before it.
+            let settled = page.flags[at] & flag::SETTLED != 0;
+            if !matches!(self.state.stage, Stage::Sealing(_)) || (self.is_behind(page.channels[at]) && !settled) {
+                self.dispatch(host, page.channels[at], message);
             }
         }
     }
 
     /// A channel that the coordinator did not list: its messages wait until the coordinator says what it is.
-    fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String) {
+    fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String, tick: u64) {
+        if !self.come_back(index, &name, tick) && matches!(self.state.stage, Stage::Sealing(_)) {
+            return;
+        }
         if let Entry::Vacant(place) = self.state.channels.entry(index) {
             place.insert(Channel::new(index, name));
             // CK-3: its messages are pending until the answer.
@@ -315,7 +324,7 @@ impl Flusher {
         self.forget(index);
     }
 
-    /// Gives a channel up until the next recovery; its neighbours go on (IS-1), and the consume checkpoint waits where it stands (CK-3).
+    /// Gives a channel up; its neighbours go on (IS-1), and the consume checkpoint waits where it stands (CK-3).
     pub(crate) fn detach(&mut self, host: &mut impl Host, index: ChannelIndex, reason: &str) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         if matches!(channel.service, Service::Detached(_) | Service::Gone(_)) {
@@ -324,15 +333,24 @@ impl Flusher {
         channel.leave(Service::Detached(reason.to_owned()));
         host.detach(index, reason);
         host.log(Level::Error, "channel detached", &[("channel", channel.name.clone()), ("reason", reason.to_owned())]);
+        self.state.detached.insert(index);
+        if self.state.behind.remove(&index).is_some() {
+            // Its checkpoint says nothing of where the others may go.
+            channel.stored = 0;
+        }
         self.state.stored.insert((channel.stored, index));
         self.state.reports.remove(&index);
         self.state.flush_waits.remove(&index);
     }
 
     /// Takes a channel that is gone out of every table that time or checkpoints walk. Its timers expire by themselves.
-    fn forget(&mut self, index: ChannelIndex) {
-        let stored = self.state.channels.get(&index).map_or(0, |c| c.stored);
+    pub(crate) fn forget(&mut self, index: ChannelIndex) {
+        let stored = match self.state.behind.remove(&index) {
+            Some(_) => 0,
+            None => self.state.channels.get(&index).map_or(0, |c| c.stored),
+        };
         self.state.stored.remove(&(stored, index));
+        self.state.detached.remove(&index);
         self.state.reports.remove(&index);
         self.state.flush_waits.remove(&index);
     }

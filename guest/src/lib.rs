@@ -28,6 +28,7 @@ mod explain;
 mod flusher;
 mod policy;
 mod recovery;
+mod rejoin;
 mod sections;
 mod snapshot;
 

@@ -92,13 +92,10 @@ impl Flusher {
     }
 
     /// The end of a group: full batches end, and what was due by its tick is done. Costs what is due, not what exists.
-    pub(crate) fn end_group(&mut self, host: &mut impl Host) {
+    /// A group of a channel that is behind moves that channel's time alone.
+    pub(crate) fn end_group(&mut self, host: &mut impl Host, behind: Option<ChannelIndex>) {
         self.cut_full(host);
-        while let Some(&(due, index, timer)) = self.state.timers.first() {
-            if due > self.state.tick {
-                break;
-            }
-            self.state.timers.pop_first();
+        while let Some((due, index, timer)) = self.pop_timer(behind) {
             match timer {
                 Timer::Report => self.report_due(index, due),
                 _ if self.is_stale(index, timer, due) => self.cut(host, index, timer),
@@ -122,7 +119,7 @@ impl Flusher {
     /// Sets the timer of a batch that just began, and notes it if it is full.
     pub(crate) fn watch(&mut self, index: ChannelIndex, what: Timer, id: i64, batch: Batch, bytes_max: u64) {
         if batch.first == batch.last {
-            self.state.timers.insert((stale_at(id, batch.first_tick, self.config.sync_period_ms), index, what));
+            self.set_timer(stale_at(id, batch.first_tick, self.config.sync_period_ms), index, what);
         }
         let rows_max = if matches!(what, Timer::Segment(_)) { self.policy.insert_rows_max } else { u64::MAX };
         if batch.bytes >= bytes_max || batch.rows >= rows_max {
@@ -130,25 +127,25 @@ impl Flusher {
         }
     }
 
-    /// Memory pressure: of the channels with the most bytes, the oldest batches end until enough was asked for. Every channel is looked at
-    /// once, however many batches end.
+    /// Memory pressure: of the channels with the most bytes, one that is behind first, the oldest batches end until enough was asked for.
+    /// Every channel is looked at once, however many batches end.
     pub(crate) fn relieve(&mut self, host: &mut impl Host, pressure: u64) {
         if pressure == 0 {
             return;
         }
         let attached = self.state.channels.values().filter(|c| c.is_attached());
-        let mut largest: BinaryHeap<(u64, Reverse<ChannelIndex>)> = attached.map(|c| (c.open_bytes(), Reverse(c.index))).collect();
+        let mut largest: BinaryHeap<(bool, u64, Reverse<ChannelIndex>)> =
+            attached.map(|c| (self.is_behind(c.index), c.open_bytes(), Reverse(c.index))).filter(|(_, bytes, _)| *bytes > 0).collect();
         let mut wanted = pressure;
         while wanted > 0
-            && let Some((bytes, Reverse(index))) = largest.pop()
-            && bytes > 0
+            && let Some((behind, bytes, Reverse(index))) = largest.pop()
         {
             let Some((batch, what)) = self.state.channels.get(&index).and_then(oldest_batch) else { continue };
             host.log(Level::Debug, "pressure ends a batch", &[("what", format!("{what:?}")), ("bytes", batch.bytes.to_string())]);
             self.cut(host, index, what);
             self.state.counts.pressure_cuts += 1;
             wanted = wanted.saturating_sub(batch.bytes);
-            largest.push((bytes.saturating_sub(batch.bytes), Reverse(index)));
+            largest.push((behind, bytes.saturating_sub(batch.bytes), Reverse(index)));
         }
     }
 }

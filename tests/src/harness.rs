@@ -66,6 +66,12 @@ pub struct Harness {
     pub truncated: Vec<MessageId>,
     /// Where scans were opened, in order.
     pub opened: Vec<Option<Position>>,
+    /// Where catch-up scans were opened, in order: the channel and the position.
+    pub caught_up: Vec<(String, Option<Position>)>,
+    /// Messages that one delivery of a catch-up scan hands over; 0 for none.
+    pub catch_up_max: usize,
+    /// A catch-up scan is read before the main one.
+    pub catch_up_first: bool,
     /// Asked about every piece of work.
     pub verdict: Box<dyn FnMut(&Work) -> Verdict>,
     /// Changes the output of every turn: a component that lies.
@@ -94,8 +100,10 @@ pub struct Harness {
     instance: Option<Instance>,
     successor: Option<Instance>,
     resume: Vec<u8>,
+    limits: Limits,
     scan: Option<(u64, usize, Scanner)>,
     ready: VecDeque<Scanned>,
+    catch_up: Option<CatchUp>,
     work: VecDeque<(CallId, Work)>,
     held: Vec<(CallId, Work)>,
     caller: Caller,
@@ -103,6 +111,15 @@ pub struct Harness {
     tick: u64,
     next_id: i64,
     _dir: tempfile::TempDir,
+}
+
+/// A second scan: its name, the channel, the next record, and what waits to be delivered.
+struct CatchUp {
+    scan: u64,
+    vchannel: String,
+    at: usize,
+    scanner: Scanner,
+    ready: VecDeque<Scanned>,
 }
 
 /// The built-in component, loaded once a process and compiled once a build.
@@ -153,19 +170,28 @@ impl Default for Harness {
 }
 
 impl Harness {
-    /// Builds a harness; nothing runs before [`Harness::start`].
+    /// Builds a harness in which detached channels stay so; nothing runs before [`Harness::start`].
     pub fn new(config: GuestConfig, limits: Limits) -> Self {
+        let hour_ms = 3_600_000;
+        Self::that_rejoins(config, Limits { rejoin_first_ms: hour_ms, rejoin_max_ms: hour_ms, ..limits })
+    }
+
+    /// Builds a harness in which detached channels rejoin.
+    pub fn that_rejoins(config: GuestConfig, limits: Limits) -> Self {
         tidegate_core::switches::set(&std::env::var("TIDEGATE_BREAK").unwrap_or_default()).expect("TIDEGATE_BREAK names switches");
         let dir = tempfile::tempdir().expect("a temporary folder");
         let caller = Caller { node_id: 1, pchannel: config.pchannel.clone(), term: config.term };
         Self {
-            core: Pchannel::new(caller.clone(), limits).running(Version::from(component().digest.as_str()), None, false),
+            core: Pchannel::new(caller.clone(), limits.clone()).running(Version::from(component().digest.as_str()), None, false),
             coordinator: Coordinator::load([]).expect("an empty coordinator"),
             dead_letters: Vec::new(),
             notices: Vec::new(),
             done: Vec::new(),
             truncated: Vec::new(),
             opened: Vec::new(),
+            caught_up: Vec::new(),
+            catch_up_max: 512,
+            catch_up_first: false,
             verdict: Box::new(|_| Verdict::Do),
             lie: None,
             told: None,
@@ -183,8 +209,10 @@ impl Harness {
             instance: None,
             successor: None,
             resume: Vec::new(),
+            limits,
             scan: None,
             ready: VecDeque::new(),
+            catch_up: None,
             work: VecDeque::new(),
             held: Vec::new(),
             caller,
@@ -205,12 +233,12 @@ impl Harness {
     pub fn crash(&mut self) {
         self.config.term += 1;
         self.caller.term += 1;
-        let limits = Limits { not_found_tolerance: 0, ..Limits::default() };
         let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
-        self.core = Pchannel::new(self.caller.clone(), limits).running(version, good, false);
+        self.core = Pchannel::new(self.caller.clone(), self.limits.clone()).running(version, good, false);
         self.instance = None;
         self.successor = None;
         self.scan = None;
+        self.catch_up = None;
         self.ready.clear();
         self.work.clear();
         self.held.clear();
@@ -299,6 +327,13 @@ impl Harness {
         let tick = self.append(build::manual_flush(&collection.shards[shard].vchannel, collection.id, 0, segments));
         self.tick();
         tick
+    }
+
+    /// Lets the coordinator's checkpoint of a channel stand at a record of the log.
+    pub fn coordinator_seeks(&mut self, vchannel: &str, record: usize) {
+        let position = Position { last_confirmed: MessageId::RocksMq(record as i64), tick: self.tick };
+        let report = Call::ReportCheckpoints(vec![(vchannel.to_owned(), position)]);
+        self.coordinator.call(&self.caller, &report).0.expect("a report is taken");
     }
 
     /// Allots ids.
@@ -421,7 +456,7 @@ impl Harness {
         for _ in 0..100_000 {
             if let Some((id, work)) = self.work.pop_front() {
                 self.work(id, work);
-            } else if !self.deliver() {
+            } else if !self.deliver_any() {
                 match self.core.next_wake() {
                     Some(at) if at <= self.now_ms + 60_000 && !self.is_waiting_forever() => {
                         self.now_ms = self.now_ms.max(at);
@@ -495,8 +530,22 @@ impl Harness {
                 self.ready.clear();
                 return Some(Event::Ended { id, result: Ok(Outcome::Opened) });
             }
+            Action::Begin { id, work: Work::OpenCatchUp { scan, vchannel, from } } => {
+                let at = match &from {
+                    Some(Position { last_confirmed: MessageId::RocksMq(id), .. }) => usize::try_from(*id).unwrap_or_default(),
+                    _ => 0,
+                };
+                self.caught_up.push((vchannel.clone(), from));
+                let scanner = Scanner::new(ScanLimits::default());
+                self.catch_up = Some(CatchUp { scan, vchannel, at, scanner, ready: VecDeque::new() });
+                return Some(Event::Ended { id, result: Ok(Outcome::Opened) });
+            }
             Action::Begin { id, work } => self.work.push_back((id, work)),
-            Action::CloseScan => self.scan = None,
+            Action::CloseScan => {
+                self.scan = None;
+                self.catch_up = None;
+            }
+            Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.dead_letters.push(*letter),
             Action::Truncate(up_to) => self.truncated.push(up_to),
             Action::Broadcast { .. } => {}
@@ -571,6 +620,39 @@ impl Harness {
         true
     }
 
+    fn deliver_any(&mut self) -> bool {
+        if self.catch_up_first { self.deliver_again() || self.deliver() } else { self.deliver() || self.deliver_again() }
+    }
+
+    /// Delivers what the second scan found, if the core wants it.
+    fn deliver_again(&mut self) -> bool {
+        if !self.core.wants_catch_up() {
+            return false;
+        }
+        let Some(CatchUp { scan, vchannel, at, scanner, ready }) = &mut self.catch_up else { return false };
+        let mut out = Vec::new();
+        while *at < self.log.len() && out.len() + ready.len() < self.catch_up_max {
+            scanner.push(self.log[*at].clone(), &mut out);
+            out.retain(|scanned| scanned.concerns(vchannel));
+            *at += 1;
+        }
+        ready.extend(out);
+        let (scan, count) = (*scan, self.catch_up_max.min(ready.len()));
+        let messages: Vec<Scanned> = ready.drain(..count).collect();
+        let some = !messages.is_empty();
+        if some {
+            self.step(Event::CaughtUp { scan, messages });
+        }
+        some
+    }
+
+    /// Lets the main scan deliver so many times, and no more.
+    pub fn deliver_times(&mut self, times: usize) {
+        for _ in 0..times {
+            self.deliver();
+        }
+    }
+
     /// Delivers messages that no log would hold, as if the scanner had found them.
     pub fn deliver_scanned(&mut self, messages: Vec<Scanned>) {
         if let Some((scan, ..)) = self.scan {
@@ -599,7 +681,7 @@ impl Harness {
                 self.append(build::flush(vchannel, *collection, *partition, *segment));
                 Ok(Outcome::Appended)
             }
-            Work::OpenScan { .. } => unreachable!("a scan is opened at once"),
+            Work::OpenScan { .. } | Work::OpenCatchUp { .. } => unreachable!("a scan is opened at once"),
         }
     }
 

@@ -100,9 +100,12 @@ pub(super) fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, SnapshotError> {
 pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
     let state: Option<State1> = own.first().and_then(|s| postcard::from_bytes(s.bytes).ok());
     let s = state.ok_or(SnapshotError::Unreadable("tables"))?;
+    let channels: BTreeMap<_, _> = s.channels.into_iter().map(|(index, c)| (index, channel(c))).collect();
     Ok(State {
         stage: s.stage,
-        channels: s.channels.into_iter().map(|(index, c)| (index, channel(c))).collect(),
+        detached: super::tables::detached(&channels),
+        behind: BTreeMap::new(),
+        channels,
         unarmed: s.unarmed,
         timers: s.timers,
         stored: s.stored,

@@ -27,6 +27,7 @@ use crate::buffer::{Batch, Buffer, Sync};
 use crate::channel::{Channel, Segment, Service};
 use crate::contract::{ChannelIndex, Counts, Filtered, Ordinal, SegmentState};
 use crate::flusher::{Stage, State, Timer};
+use crate::rejoin::Behind;
 
 const CHANNELS: u16 = 2;
 const NAMES: u16 = 3;
@@ -118,6 +119,7 @@ struct Rest {
     flush_waits: Vec<ChannelIndex>,
     full: Vec<(ChannelIndex, Timer)>,
     filter_runs: Vec<ChannelIndex>,
+    behind: Vec<(ChannelIndex, Behind)>,
     /// Of the channels that have any of it.
     channels: Vec<ChannelRest>,
 }
@@ -202,6 +204,7 @@ fn rest(state: &State) -> Rest {
         flush_waits: state.flush_waits.iter().copied().collect(),
         full: state.full.iter().copied().collect(),
         filter_runs: state.filter_runs.iter().copied().collect(),
+        behind: state.behind.iter().map(|(&index, behind)| (index, behind.clone())).collect(),
         channels: channels.collect(),
     }
 }
@@ -249,6 +252,8 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
     };
     let mut full = BTreeSet::new();
     full.extend(rest.full.into_iter().filter(|(index, _)| known(index)));
+    let mut behind = BTreeMap::new();
+    behind.extend(rest.behind.into_iter().filter(|(index, _)| known(index)));
     Ok(State {
         stage: rest.stage,
         unarmed: all_known(rest.unarmed),
@@ -258,6 +263,8 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
         flush_waits: all_known(rest.flush_waits),
         full,
         filter_runs: all_known(rest.filter_runs),
+        detached: detached(&channels),
+        behind,
         group_end: rest.group_end,
         tick: rest.tick,
         consumed: rest.consumed,
@@ -266,6 +273,13 @@ pub(super) fn read(own: &[View<'_>]) -> Result<State, SnapshotError> {
         counts: rest.counts,
         channels,
     })
+}
+
+/// The channels that are detached, as each says itself.
+pub(super) fn detached(channels: &BTreeMap<ChannelIndex, Channel>) -> BTreeSet<ChannelIndex> {
+    let mut detached = BTreeSet::new();
+    detached.extend(channels.values().filter(|c| matches!(c.service, Service::Detached(_))).map(|c| c.index));
+    detached
 }
 
 /// What channels have in other tables, as far as it was not taken yet.

@@ -28,7 +28,7 @@ pub enum Standing {
     Dropped,
     /// The coordinator does not know it.
     NotFound,
-    /// Given up until the next recovery.
+    /// Given up until it rejoins the scan, or until the next recovery.
     Detached {
         /// Why.
         reason: String,
@@ -36,6 +36,8 @@ pub enum Standing {
         since: u64,
         /// Where the consume checkpoint is held: an ordinal of this scan, 0 for before it.
         held: Ordinal,
+        /// A message that would be corrupted, or cannot be read, is in the way: time alone heals nothing.
+        lasts: bool,
     },
 }
 
@@ -173,6 +175,20 @@ pub struct Job {
     pub running: bool,
 }
 
+/// A channel that was detached and reads its messages again. Their ordinals come after those that its neighbours passed already, so until
+/// its checkpoint is past the message at which it joined the others, none of them says where the consume checkpoint may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejoin {
+    /// Why it was detached.
+    pub reason: String,
+    /// Since when, as the tick of the message that was delivered last then.
+    pub since: u64,
+    /// Where the consume checkpoint is held (CK-3).
+    pub held: Ordinal,
+    /// The message at which it joined the others; `None` while it is behind.
+    pub joined: Option<Ordinal>,
+}
+
 /// A channel as the host knows it.
 #[derive(Debug)]
 pub struct ChannelAccount {
@@ -208,6 +224,8 @@ pub struct ChannelAccount {
     pub stored: Ordinal,
     /// The checkpoint as read back.
     pub stored_position: Option<Position>,
+    /// It was detached, and its checkpoint is not past the place where it joined the others.
+    pub rejoin: Option<Rejoin>,
     /// LD-1.
     pub ledger: Ledger,
     /// Bytes held by pins.
@@ -256,6 +274,7 @@ impl ChannelAccount {
             unknown_segments: BTreeSet::new(),
             stored: 0,
             stored_position: None,
+            rejoin: None,
             ledger: Ledger::default(),
             held_bytes: 0,
             open_bytes: 0,
@@ -291,6 +310,25 @@ impl ChannelAccount {
     /// Whether its rows may be synced and its checkpoint reported.
     pub fn is_served(&self) -> bool {
         self.standing == Standing::Served
+    }
+
+    /// Whether it reads messages that the scan has passed already.
+    pub fn is_behind(&self) -> bool {
+        self.rejoin.as_ref().is_some_and(|rejoin| rejoin.joined.is_none())
+    }
+
+    /// Where it holds the consume checkpoint (CK-3).
+    pub fn hold(&self) -> Ordinal {
+        self.rejoin.as_ref().map_or(self.stored, |rejoin| rejoin.held)
+    }
+
+    /// The checkpoint was read back. One that is past the place where the channel joined the others holds like any other.
+    pub fn checkpoint_stored(&mut self, at: Ordinal, position: Position) {
+        self.stored = at;
+        self.stored_position = Some(position);
+        if self.rejoin.as_ref().and_then(|rejoin| rejoin.joined).is_some_and(|joined| at >= joined) {
+            self.rejoin = None;
+        }
     }
 
     /// Returns the schema that rows of a tick have.
@@ -533,10 +571,18 @@ impl ChannelAccount {
         self.deletes.clear();
     }
 
-    /// Drops every row from memory; the rows stay pending in the ledger and are met again at the next recovery.
-    pub fn detach(&mut self, reason: String, since: u64) {
-        let held = if self.stored > 0 || self.seek.is_some() { self.stored } else { self.first.unwrap_or_default() };
-        self.standing = Standing::Detached { reason, since, held };
+    /// Drops every row from memory; the rows stay pending in the ledger and are met again when the channel rejoins, or at the next
+    /// recovery.
+    pub fn detach(&mut self, reason: String, since: u64, unreadable: bool) {
+        let held = match &self.rejoin {
+            Some(rejoin) => rejoin.held,
+            None if self.stored > 0 || self.seek.is_some() => self.stored,
+            None => self.first.unwrap_or_default(),
+        };
+        let waits_for_hazard = |pin: &Pin| matches!(&pin.what, Pinned::Control(waits) if waits.contains(&Wait::Hazard));
+        let lasts = unreadable || self.controls.iter().filter_map(|o| self.pins.get(o)).any(waits_for_hazard);
+        self.standing = Standing::Detached { reason, since, held, lasts };
+        self.rejoin = None;
         self.pins.clear();
         self.controls.clear();
         self.segments.clear();

@@ -1,9 +1,12 @@
 //! Calls in flight: tried again with backoff until they end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Names a call between an action and its event.
 pub type CallId = u64;
+/// Whom a call changes something for, such as a channel.
+pub type Owner = u32;
 
 /// First wait before a call is tried again, in milliseconds: short, since most faults are a restart.
 pub const BACKOFF_FIRST_MS: u64 = 100;
@@ -15,7 +18,14 @@ pub const DEADLINE_MS: u64 = 120_000;
 
 /// The wait after so many failures.
 pub fn backoff_ms(failures: u32) -> u64 {
-    BACKOFF_FIRST_MS.checked_shl(failures.saturating_sub(1)).unwrap_or(BACKOFF_MAX_MS).clamp(BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
+    doubled_ms(failures, BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
+}
+
+/// The wait after so many failures, when the first one is `first_ms`, each one doubles, and none is longer than `max_ms`.
+pub fn doubled_ms(failures: u32, first_ms: u64, max_ms: u64) -> u64 {
+    let doublings = failures.saturating_sub(1);
+    // What no longer fits is longer than any limit.
+    if doublings > first_ms.leading_zeros() { max_ms } else { (first_ms << doublings.min(63)).min(max_ms) }
 }
 
 /// One call.
@@ -42,7 +52,16 @@ pub struct Calls<T> {
     parked: BTreeSet<CallId>,
     deadlines: BTreeSet<(u64, CallId)>,
     /// Attempts that peers have not answered, those included whose call was made again since, or is over.
-    unanswered: usize,
+    unanswered: BTreeMap<CallId, Attempts>,
+    /// The same, counted by owner.
+    owned: BTreeMap<Owner, usize>,
+}
+
+/// Attempts of one call that are not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    count: usize,
+    owner: Option<Owner>,
 }
 
 impl<T> Default for Calls<T> {
@@ -53,7 +72,8 @@ impl<T> Default for Calls<T> {
             due: BTreeSet::new(),
             parked: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            unanswered: 0,
+            unanswered: BTreeMap::new(),
+            owned: BTreeMap::new(),
         }
     }
 }
@@ -67,9 +87,14 @@ impl<T: Clone> Calls<T> {
         id
     }
 
-    /// Notes that a call goes to its peer, which has until `deadline_ms` to answer, or for ever.
-    pub fn sent(&mut self, id: CallId, deadline_ms: Option<u64>) {
-        self.unanswered += 1;
+    /// Notes that a call goes to its peer, which has until `deadline_ms` to answer, or for ever. `owner` is whom it changes something for.
+    pub fn sent(&mut self, id: CallId, owner: Option<Owner>, deadline_ms: Option<u64>) {
+        let attempts = self.unanswered.entry(id).or_default();
+        attempts.count += 1;
+        attempts.owner = owner;
+        if let Some(owner) = owner {
+            *self.owned.entry(owner).or_default() += 1;
+        }
         if let Some(call) = self.in_flight.get_mut(&id) {
             call.deadline_ms = deadline_ms;
             self.deadlines.extend(deadline_ms.map(|at| (at, id)));
@@ -78,7 +103,19 @@ impl<T: Clone> Calls<T> {
 
     /// Ends a call whose peer answered, and returns what it was; `None` for one that was forgotten, or that another attempt ended.
     pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
-        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Entry::Occupied(mut attempts) = self.unanswered.entry(id) {
+            let owner = attempts.get().owner;
+            attempts.get_mut().count -= 1;
+            if attempts.get().count == 0 {
+                attempts.remove();
+            }
+            if let Some(Entry::Occupied(mut owned)) = owner.map(|owner| self.owned.entry(owner)) {
+                *owned.get_mut() -= 1;
+                if *owned.get() == 0 {
+                    owned.remove();
+                }
+            }
+        }
         self.take(id)
     }
 
@@ -158,7 +195,17 @@ impl<T: Clone> Calls<T> {
 
     /// Number of attempts that peers may still be working on.
     pub fn at_peer(&self) -> usize {
-        self.unanswered
+        self.unanswered.values().map(|attempts| attempts.count).sum()
+    }
+
+    /// Number of attempts that peers may still be working on for an owner.
+    pub fn at_peer_of(&self, owner: Owner) -> usize {
+        self.owned.get(&owner).copied().unwrap_or_default()
+    }
+
+    /// Returns a call in flight.
+    pub fn get(&self, id: CallId) -> Option<&InFlight<T>> {
+        self.in_flight.get(&id)
     }
 
     /// Forgets the calls that are not at a peer; the others still end.
@@ -198,7 +245,7 @@ mod tests {
     fn a_failed_call_is_due_after_its_backoff_and_not_before() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
-        calls.sent(id, None);
+        calls.sent(id, None, None);
         let call = calls.end(id).unwrap();
         calls.fail(id, call, "slow".into(), 1_000);
         assert_eq!(calls.at_peer(), 0);
@@ -210,15 +257,15 @@ mod tests {
     fn a_call_that_is_not_answered_in_time_is_made_again_and_its_first_attempt_is_still_out() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
-        calls.sent(id, Some(DEADLINE_MS));
+        calls.sent(id, Some(7), Some(DEADLINE_MS));
         assert!(calls.overdue(DEADLINE_MS - 1).is_empty());
         let [(again, call)] = <[_; 1]>::try_from(calls.overdue(DEADLINE_MS)).unwrap();
         calls.fail(again, call, "no answer".into(), DEADLINE_MS);
         assert_eq!(calls.due(2 * DEADLINE_MS), [(id, "save")]);
-        calls.sent(id, Some(3 * DEADLINE_MS));
-        assert_eq!(calls.at_peer(), 2);
+        calls.sent(id, Some(7), Some(3 * DEADLINE_MS));
+        assert_eq!((calls.at_peer(), calls.at_peer_of(7), calls.at_peer_of(8)), (2, 2, 0));
         assert!(calls.end(id).is_some(), "the first answer ends it");
         assert_eq!((calls.at_peer(), calls.end(id).is_none(), calls.at_peer()), (1, true, 0));
-        assert_eq!((calls.next_due(), calls.is_empty()), (None, true));
+        assert_eq!((calls.next_due(), calls.is_empty(), calls.at_peer_of(7)), (None, true, 0));
     }
 }

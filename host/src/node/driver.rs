@@ -105,6 +105,7 @@ impl Driver {
         let (batches, delivered) = bounded(BATCHES);
         let Components { current: (version, guests), on_probation, good, told } = components;
         let good_version = good.as_ref().map(|(version, _)| version.clone());
+        let (batches_again, read_again) = bounded(BATCHES);
         let mut running = Running {
             core: Pchannel::new(caller, limits).running(version.clone(), good_version, on_probation),
             config: settings.guest(&pchannel, term),
@@ -118,11 +119,14 @@ impl Driver {
             pause: Pause::default(),
             pause_began: Instant::now(),
             scan: None,
-            scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes(), ..ScanLimits::default() },
+            catch_up: None,
+            scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes() - settings.catch_up_bytes(), ..ScanLimits::default() },
+            catch_up_limits: ScanLimits { held_bytes_max: settings.catch_up_bytes(), ..ScanLimits::default() },
             peers,
             dead_letters,
             workers,
             batches,
+            batches_again,
             began: Instant::now(),
             todo: VecDeque::new(),
             stop: stop.clone(),
@@ -132,7 +136,7 @@ impl Driver {
         let died = Arc::new(OnceLock::new());
         let dies = died.clone();
         let run = move || {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| running.run(&asked, &happened, &delivered))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| running.run(&asked, &happened, &delivered, &read_again))) {
                 let text = dies.get_or_init(|| panic_text(&*panic).to_owned());
                 tracing::error!(pchannel = running.config.pchannel, "the flusher's thread panicked: {text}");
             }
@@ -246,11 +250,15 @@ struct Running {
     pause: Pause,
     pause_began: Instant,
     scan: Option<Scan>,
+    /// The second scan, of a channel that is behind.
+    catch_up: Option<Scan>,
     scan_limits: ScanLimits,
+    catch_up_limits: ScanLimits,
     peers: Peers,
     dead_letters: DeadLetters,
     workers: Workers,
     batches: Sender<Batch>,
+    batches_again: Sender<Batch>,
     began: Instant,
     todo: VecDeque<Action>,
     stop: Stop,
@@ -267,7 +275,7 @@ struct Blocked {
 }
 
 impl Running {
-    fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>) {
+    fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>, read_again: &Receiver<Batch>) {
         self.step(Event::Start);
         let closed = never();
         while !self.stop.is_set() {
@@ -287,6 +295,7 @@ impl Running {
                 break;
             }
             let messages = if self.core.wants_messages() && self.blocked.is_none() { delivered } else { &closed };
+            let again = if self.core.wants_catch_up() && self.blocked.is_none() { read_again } else { &closed };
             let wait = self.wait();
             select! {
                 recv(asked) -> question => self.answer(question.unwrap_or(Question::Stop)),
@@ -294,6 +303,11 @@ impl Running {
                 recv(messages) -> batch => {
                     if let Ok((scan, messages)) = batch {
                         self.step(Event::Delivered { scan, messages });
+                    }
+                }
+                recv(again) -> batch => {
+                    if let Ok((scan, messages)) = batch {
+                        self.step(Event::CaughtUp { scan, messages });
                     }
                 }
                 default(wait) => self.step(Event::Wake),
@@ -383,8 +397,21 @@ impl Running {
                     opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
                 return Some(Event::Ended { id, result });
             }
+            Action::Begin { id, work: Work::OpenCatchUp { scan, vchannel, from } } => {
+                let (log, limits, out) = (self.peers.log.clone(), self.catch_up_limits.clone(), self.batches_again.clone());
+                let opened = Scan::start_for(Some(vchannel), log, scan, from, limits, out);
+                let result = opened
+                    .map(|scan| self.catch_up = Some(scan))
+                    .map(|()| Outcome::Opened)
+                    .map_err(|e| CallError::Transient(e.to_string()));
+                return Some(Event::Ended { id, result });
+            }
             Action::Begin { id, work } => self.workers.begin(id, work),
-            Action::CloseScan => self.scan = None,
+            Action::CloseScan => {
+                self.scan = None;
+                self.catch_up = None;
+            }
+            Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.store(letter),
             Action::Truncate(up_to) => {
                 if let Err(error) = self.peers.log.truncate(&up_to) {
@@ -495,7 +522,17 @@ impl Running {
         let mut status = self.core.status();
         status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
         status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
-        status.bytes_max += self.scan_limits.held_bytes_max;
+        status.bytes_max += self.scan_limits.held_bytes_max + self.catch_up_limits.held_bytes_max;
+        if let Some(again) = self.catch_up.as_ref().map(Scan::status) {
+            status.held_bytes += again.reorder_bytes + again.transaction_bytes;
+            status.scan.gaps += again.gaps;
+            status.scan.last_gap = status.scan.last_gap.or(again.last_gap);
+            if let (Some(ReadFailure { reason, times, .. }), Some(behind)) =
+                (again.failing, status.channels.iter_mut().find(|c| c.standing == "rejoining"))
+            {
+                behind.pin = format!("{}. Its scan fails: {reason}; tried {times} times", behind.pin);
+            }
+        }
         if status.state != "working" {
             return status;
         }

@@ -134,6 +134,11 @@ impl Settings {
         }
     }
 
+    /// Those of them that the scan of a channel which catches up may hold: one channel needs less than all of them.
+    pub(super) fn catch_up_bytes(&self) -> usize {
+        self.scan_bytes() / 4
+    }
+
     pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
         // ME-1: a batch is at most a quarter of the share, so that one can be written while the next ones fill.
         let batch_bytes_max = self.share_bytes() as u64 / 4;

@@ -40,7 +40,8 @@ impl<'a> Wait<'a> {
     /// Whether the wait may end well, by what the pchannels say now.
     ///
     /// # Errors
-    /// [`NodeError::Stuck`]: a channel is detached, its pchannel has stopped for good, or did nothing but recover for long.
+    /// [`NodeError::Stuck`]: a channel is detached for a cause that lasts, or for long; its pchannel has stopped for good, or did nothing
+    /// but recover for long.
     pub fn check(&mut self, pchannels: &[Status], now: Instant) -> Result<(), NodeError> {
         for status in pchannels {
             let Some(shard) = self.shards.iter().find(|s| pchannel_of(&s.vchannel) == status.pchannel) else { continue };
@@ -60,7 +61,11 @@ impl<'a> Wait<'a> {
             }
             let mut channels = status.channels.iter().filter(|c| self.shards.iter().any(|s| s.vchannel == c.vchannel));
             if let Some(channel) = channels.find(|c| c.standing == "detached") {
-                return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why: channel.pin.clone() });
+                if channel.stays_detached {
+                    return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why: channel.pin.clone() });
+                }
+                let since = self.trouble.as_ref().map_or(now, |t| t.since);
+                self.trouble = Some(Trouble { since, seen: now, channel: channel.vchannel.clone(), why: channel.pin.clone() });
             }
         }
         match &self.trouble {

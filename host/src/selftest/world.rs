@@ -311,6 +311,7 @@ impl<'a> World<'a> {
             }
             Action::Begin { id, work } => self.work.push_back((id, work)),
             Action::CloseScan => self.scan = None,
+            Action::CloseCatchUp => {}
             Action::Notice(Weight::Error, text) => self.said = Some(text),
             Action::DeadLetter(_) | Action::Truncate(_) | Action::Broadcast { .. } | Action::Notice(..) => {}
         }
@@ -365,8 +366,8 @@ impl<'a> World<'a> {
                 self.append(build::flush(vchannel, *collection, *partition, *segment));
                 Ok(Outcome::Appended)
             }
-            // A scan is opened at once.
-            Work::OpenScan { .. } => Ok(Outcome::Opened),
+            // A scan is opened at once, and a channel that is detached has failed the test before it is read again.
+            Work::OpenScan { .. } | Work::OpenCatchUp { .. } => Ok(Outcome::Opened),
         };
         self.step(Event::Ended { id, result })
     }

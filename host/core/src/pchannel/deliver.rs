@@ -9,10 +9,10 @@ use tidegate_message::schema::Schema;
 use tidegate_message::{Header, Message, MessageId, MessageType, Properties, properties};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
-use crate::account::{Pin, Pinned, Standing, Target, Wait};
+use crate::account::{ChannelAccount, Pin, Pinned, Standing, Target, Wait};
 use crate::calls::{Call, Position, storage_version};
 use crate::ledger::End;
-use crate::scan::Scanned;
+use crate::scan::{BadRecord, Scanned};
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
 
@@ -34,7 +34,7 @@ impl Pchannel {
                     self.group.push(*message);
                     if group_end {
                         let group = std::mem::take(&mut self.group);
-                        self.deliver_group(group);
+                        self.deliver_group(group, false);
                     }
                 }
                 Scanned::Violation { message, last_released } => {
@@ -47,28 +47,32 @@ impl Pchannel {
                     let id = scanned.message().map(|m| m.id.to_string()).unwrap_or_default();
                     return self.lose_instance(&crate::turn::Fault::Start(format!("the scan delivered message {id} without its rows")));
                 }
-                Scanned::Malformed(bad) => {
-                    let crate::scan::BadRecord { malformed, kind, vchannel, tick, .. } = *bad;
-                    let reason = malformed.error.to_string();
-                    let record = malformed.record;
-                    let rows = rows_of(kind, &record.payload);
-                    self.dead_letter(DeadLetter {
-                        id: record.id,
-                        vchannel: vchannel.clone(),
-                        tick: tick.unwrap_or_default(),
-                        reason: reason.clone(),
-                        properties: record.properties,
-                        payload: record.payload,
-                    });
-                    self.malformed(kind, &vchannel, rows, &reason);
-                }
+                Scanned::Malformed(bad) => self.set_record_aside(*bad, true),
             }
         }
     }
 
-    /// What a record that is no message does to its channel: rows count as quarantined as far as they can be counted; a control message
-    /// leaves its channel, or every channel, in a state that nobody knows.
-    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str) {
+    /// Stores a record that is no message in the dead-letter file. Rows count as quarantined as far as they can be counted; a control
+    /// message leaves its channel, or every channel, in a state that nobody knows.
+    ///
+    /// What concerns the whole pchannel is passed over if it detaches nobody: every channel met it, or will, in the main scan.
+    pub(super) fn set_record_aside(&mut self, bad: BadRecord, detaches_all: bool) {
+        let BadRecord { malformed, kind, vchannel, tick, .. } = bad;
+        let reason = malformed.error.to_string();
+        let record = malformed.record;
+        let rows = rows_of(kind, &record.payload);
+        self.dead_letter(DeadLetter {
+            id: record.id,
+            vchannel: vchannel.clone(),
+            tick: tick.unwrap_or_default(),
+            reason: reason.clone(),
+            properties: record.properties,
+            payload: record.payload,
+        });
+        self.malformed(kind, &vchannel, rows, &reason, detaches_all);
+    }
+
+    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str, detaches_all: bool) {
         match kind {
             Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => {
                 if !vchannel.is_empty() {
@@ -76,6 +80,7 @@ impl Pchannel {
                 }
             }
             Some(MessageType::TIME_TICK) => {}
+            Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) if !detaches_all => {}
             Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) => {
                 for index in self.every_live_channel() {
                     self.detach_and_tell(index, format!("a malformed control message of the pchannel: {reason}"));
@@ -83,7 +88,7 @@ impl Pchannel {
             }
             _ => {
                 if let Some(&index) = self.names.get(vchannel) {
-                    self.detach_and_tell(index, format!("a malformed control message: {reason}"));
+                    self.detach_unreadable(index, format!("a malformed control message: {reason}"));
                 }
             }
         }
@@ -106,7 +111,7 @@ impl Pchannel {
     }
 
     /// Stores a message in the dead-letter file and counts its rows as quarantined.
-    fn set_aside(&mut self, message: &Message, reason: String) {
+    pub(super) fn set_aside(&mut self, message: &Message, reason: String) {
         let index = self.intern(&message.vchannel);
         let rows = claimed_rows(message);
         if let Some((inserts, rows)) = rows {
@@ -123,12 +128,12 @@ impl Pchannel {
             payload: message.payload.clone(),
         });
         if detach {
-            self.detach_and_tell(index, text);
+            self.detach_unreadable(index, text);
         }
     }
 
-    /// Messages of one tick. A transaction with one bad body is set aside whole.
-    fn deliver_group(&mut self, group: Vec<Message>) {
+    /// Messages of one tick, of the main scan or of a channel that is behind. A transaction with one bad body is set aside whole.
+    pub(super) fn deliver_group(&mut self, group: Vec<Message>, behind: bool) {
         let mut bad_transactions = BTreeSet::new();
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
@@ -143,7 +148,7 @@ impl Pchannel {
             let sibling = message.txn.as_ref().filter(|t| bad_transactions.contains(&t.txn_id));
             let verdict = verdict.or_else(|| sibling.map(|t| sibling_of_a_bad_body(t.txn_id)));
             self.counters.messages += 1;
-            self.deliver_one(message, at == last, verdict);
+            self.deliver_one(message, at == last, behind, verdict);
         }
     }
 
@@ -209,7 +214,7 @@ impl Pchannel {
         }
     }
 
-    fn deliver_one(&mut self, message: Message, group_end: bool, bad: Option<String>) {
+    fn deliver_one(&mut self, message: Message, group_end: bool, behind: bool, bad: Option<String>) {
         // CK-4: the place to resume from is the last confirmed id, never the message's own.
         let last_confirmed = if is_on(Switch::OwnIds) { message.id.clone() } else { message.last_confirmed.clone() };
         let position = Position { last_confirmed, tick: message.tick };
@@ -220,7 +225,9 @@ impl Pchannel {
         flags |= if message.pchannel_level { flag::PCHANNEL_LEVEL } else { 0 };
         flags |= if on_control_channel { flag::CONTROL_CHANNEL } else { 0 };
         flags |= if group_end { flag::GROUP_END } else { 0 };
-        self.tick = message.tick;
+        if !behind {
+            self.tick = message.tick;
+        }
         if let Some(header) = message.properties.get(properties::BROADCAST) {
             let (vchannel, header) = (message.vchannel.clone(), header.clone());
             self.out.push(Action::Broadcast { vchannel, tick: message.tick, header });
@@ -230,8 +237,12 @@ impl Pchannel {
         if !every {
             self.introduce(index, &message.vchannel, ordinal);
         }
-        let detached = self.channels.get(&index).is_some_and(|c| matches!(c.standing, Standing::Detached { .. }));
-        if bad.is_some() || detached {
+        let account = self.channels.get(&index);
+        let detached = account.is_some_and(|c| matches!(c.standing, Standing::Detached { .. }));
+        // The main scan passes over what a channel that is behind will read itself.
+        let read_elsewhere = !behind && account.is_some_and(ChannelAccount::is_behind);
+        let bad = bad.filter(|_| !read_elsewhere);
+        if bad.is_some() || detached || read_elsewhere {
             flags |= flag::SETTLED;
         }
         let kind = u16::try_from(message.kind.0).unwrap_or_default();
@@ -239,17 +250,26 @@ impl Pchannel {
         if let Some(reason) = bad {
             self.set_aside(&message, reason);
             self.push(row, None);
+        } else if read_elsewhere {
+            self.push(row, None);
         } else if detached {
             self.count_detached(index, &message);
             self.push(row, None);
         } else {
             self.deliver_header(message, row, &position);
         }
-        if group_end {
-            self.group_ends.push_back((self.next_ordinal - 1, position));
-            if self.group_ends.len() > self.limits.group_ends_max {
-                self.group_ends.pop_front();
-            }
+        // To the other channels, what one of them reads again changes no position.
+        let passed = if behind { self.group_ends.back().map(|(_, position)| position.clone()) } else { Some(position) };
+        if let Some(position) = passed.filter(|_| group_end) {
+            self.note_group_end(position);
+        }
+    }
+
+    /// The last message ends a group: everything that the main scan has before the position was delivered.
+    pub(super) fn note_group_end(&mut self, position: Position) {
+        self.group_ends.push_back((self.next_ordinal - 1, position));
+        if self.group_ends.len() > self.limits.group_ends_max {
+            self.group_ends.pop_front();
         }
     }
 
@@ -264,11 +284,12 @@ impl Pchannel {
         }
     }
 
-    fn introduce(&mut self, index: ChannelIndex, name: &str, ordinal: Ordinal) {
+    pub(super) fn introduce(&mut self, index: ChannelIndex, name: &str, ordinal: Ordinal) {
         let account = self.account(index, name);
         account.first.get_or_insert(ordinal);
+        let holds = account.is_live().then(|| (account.hold(), index));
         if self.introduced.insert(index) {
-            self.stored.insert((0, index));
+            self.stored.extend(holds);
             self.open_page().controls.push(Control { ordinal, body: ControlBody::Intern(name.to_owned()) });
         }
     }
@@ -283,7 +304,7 @@ impl Pchannel {
         &mut self.ready[last]
     }
 
-    fn push(&mut self, row: Row, body: Option<ControlBody>) -> Ordinal {
+    pub(super) fn push(&mut self, row: Row, body: Option<ControlBody>) -> Ordinal {
         let ordinal = self.next_ordinal;
         let page = self.open_page();
         page.push(row);

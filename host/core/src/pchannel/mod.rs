@@ -7,10 +7,12 @@
 //! | `intents` | the guard: what a component wants, checked and applied |
 //! | `work` | calls and writes: what their ends mean |
 //! | `swap` | one version of the component after another |
+//! | `rejoin` | detached channels come back |
 //! | `status` | what an operator sees |
 
 mod deliver;
 mod intents;
+mod rejoin;
 mod status;
 mod swap;
 mod work;
@@ -54,6 +56,10 @@ pub struct Limits {
     pub writes_max: usize,
     /// How long a new version of the component is on probation.
     pub probation: Probation,
+    /// First wait before a detached channel is tried again, in milliseconds; it doubles. One second: most causes are a peer's restart.
+    pub rejoin_first_ms: u64,
+    /// Longest wait before a detached channel is tried again, in milliseconds. Five minutes: a try that fails may read much of the log.
+    pub rejoin_max_ms: u64,
 }
 
 impl Default for Limits {
@@ -66,6 +72,8 @@ impl Default for Limits {
             not_found_tolerance: 10,
             writes_max: 2,
             probation: Probation::default(),
+            rejoin_first_ms: 1_000,
+            rejoin_max_ms: 300_000,
         }
     }
 }
@@ -78,6 +86,13 @@ pub enum Event {
     /// Messages of a scan, in order.
     Delivered {
         /// The scan, as [`Work::OpenScan`] named it.
+        scan: u64,
+        /// The messages.
+        messages: Vec<Scanned>,
+    },
+    /// Messages of a catch-up scan, in order: those that concern its vchannel.
+    CaughtUp {
+        /// The scan, as [`Work::OpenCatchUp`] named it.
         scan: u64,
         /// The messages.
         messages: Vec<Scanned>,
@@ -146,8 +161,10 @@ pub enum Action {
         /// What.
         work: Work,
     },
-    /// End the scan.
+    /// End the scan, and the catch-up scan if there is one.
     CloseScan,
+    /// End the catch-up scan.
+    CloseCatchUp,
     /// Store what cannot be flushed, fsynced before anything later is done.
     DeadLetter(Box<DeadLetter>),
     /// Records before this id are needed no more.
@@ -199,6 +216,15 @@ pub enum Work {
     OpenScan {
         /// Names the scan in [`Event::Delivered`].
         scan: u64,
+        /// Where from; `None` is the earliest record.
+        from: Option<Position>,
+    },
+    /// A second scan of the log, for one channel: it gives what [`Scanned::concerns`] it.
+    OpenCatchUp {
+        /// Names the scan in [`Event::CaughtUp`].
+        scan: u64,
+        /// The channel.
+        vchannel: String,
         /// Where from; `None` is the earliest record.
         from: Option<Position>,
     },
@@ -334,6 +360,8 @@ pub struct Pchannel {
     pressure: u64,
     next_ticket: Ticket,
     names: BTreeMap<String, ChannelIndex>,
+    /// The next new index: never used again, whatever becomes of its name.
+    unused_index: ChannelIndex,
     channels: BTreeMap<ChannelIndex, ChannelAccount>,
     totals: Arc<Totals>,
     /// The channels as the scan before left them, until this one knows them again: what an operator asks about in between.
@@ -354,6 +382,7 @@ pub struct Pchannel {
     stored: BTreeSet<(Ordinal, ChannelIndex)>,
     /// Where detached channels hold the consume checkpoint (CK-3).
     detached: BTreeSet<(Ordinal, ChannelIndex)>,
+    rejoins: rejoin::Rejoins,
     consumed: Option<Position>,
     calls: Calls<work::Task>,
     writes: usize,
@@ -404,6 +433,7 @@ impl Pchannel {
             pressure: 0,
             next_ticket: 1,
             names: BTreeMap::new(),
+            unused_index: 0,
             channels: BTreeMap::new(),
             totals: Arc::default(),
             previous: BTreeMap::new(),
@@ -417,6 +447,7 @@ impl Pchannel {
             tick: 0,
             stored: BTreeSet::new(),
             detached: BTreeSet::new(),
+            rejoins: rejoin::Rejoins::default(),
             consumed: None,
             calls: Calls::default(),
             writes: 0,
@@ -455,6 +486,7 @@ impl Pchannel {
                 self.deliver(messages);
             }
             Event::Delivered { .. } => {}
+            Event::CaughtUp { scan, messages } => self.catch_up(scan, messages),
             Event::Ended { id, result } => self.ended(id, result),
             Event::Built(Ok(())) => self.instance = Instance::Ready,
             Event::Built(Err(fault)) => self.lose_instance(&fault),
@@ -486,12 +518,12 @@ impl Pchannel {
             Instance::Absent(at) if self.started && self.calls.at_peer() == 0 => Some(at),
             _ => None,
         };
-        [instance, self.calls.next_due()].into_iter().flatten().min()
+        [instance, self.calls.next_due(), self.rejoin_wake()].into_iter().flatten().min()
     }
 
     /// Bytes of messages, columns and encode buffers held now.
     pub fn held_bytes(&self) -> usize {
-        self.totals.held() + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>()
+        self.totals.held() + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>() + self.catch_up_bytes()
     }
 
     fn is_over(&self) -> bool {
@@ -504,6 +536,7 @@ impl Pchannel {
         }
         self.detach_hoarder();
         self.give_up_overdue();
+        self.begin_rejoin();
         for (id, task) in self.calls.due(self.now_ms) {
             self.begin_again(id, task.work);
         }
@@ -560,9 +593,10 @@ impl Pchannel {
         self.out.push(Action::Turn(input));
     }
 
-    /// What the component should write soon: open bytes beyond half of the budget.
+    /// What the component should write soon: open bytes beyond half of the budget, or beyond a smaller part of it on a channel that is
+    /// behind.
     fn wanted_bytes(&self) -> u64 {
-        self.totals.open().saturating_sub(self.limits.bytes_max / 2) as u64
+        self.totals.open().saturating_sub(self.limits.bytes_max / 2).max(self.wanted_of_behind()) as u64
     }
 
     fn turned(&mut self, output: TurnOutput) {
@@ -666,6 +700,7 @@ impl Pchannel {
         self.group_ends.clear();
         self.stored.clear();
         self.detached.clear();
+        self.forget_rejoins();
         self.writes = 0;
         self.waiting_writes.clear();
         self.writing_bytes = 0;
@@ -687,7 +722,13 @@ impl Pchannel {
         if let Some(&index) = self.names.get(name) {
             return index;
         }
-        let index = self.names.len() as ChannelIndex;
+        self.next_index(name)
+    }
+
+    /// Gives a name an index that none had before.
+    fn next_index(&mut self, name: &str) -> ChannelIndex {
+        let index = self.unused_index;
+        self.unused_index += 1;
         self.names.insert(name.to_owned(), index);
         index
     }
@@ -696,12 +737,17 @@ impl Pchannel {
         self.channels.entry(index).or_insert_with(|| ChannelAccount::new(index, name.to_owned(), self.totals.clone()))
     }
 
-    /// Gives a channel up until the next recovery (IS-1).
+    /// Gives a channel up until it rejoins the scan, or until the next recovery (IS-1).
     fn detach(&mut self, index: ChannelIndex, reason: String) {
+        self.detach_for(index, reason, false);
+    }
+
+    /// Gives a channel up; `unreadable` is whether a message is in the way that no later try will read either.
+    fn detach_for(&mut self, index: ChannelIndex, reason: String, unreadable: bool) {
         let since = self.tick;
         let Some(account) = self.channels.get_mut(&index).filter(|c| c.is_live()) else { return };
-        let stored = account.stored;
-        account.detach(reason, since);
+        let hold = account.hold();
+        account.detach(reason, since, unreadable);
         let text = match &account.standing {
             Standing::Detached { reason, held, .. } => {
                 self.detached.insert((*held, index));
@@ -709,8 +755,9 @@ impl Pchannel {
             }
             _ => String::new(),
         };
-        self.stored.remove(&(stored, index));
+        self.stored.remove(&(hold, index));
         self.forget_work(index);
+        self.rejoin_later(index);
         self.out.push(Action::Notice(Weight::Error, text));
         if is_on(Switch::DetachStopsAll) {
             self.out.push(Action::CloseScan);
@@ -720,6 +767,16 @@ impl Pchannel {
     /// The host detached a channel by itself: the component hears of it.
     fn detach_and_tell(&mut self, index: ChannelIndex, reason: String) {
         self.detach(index, reason.clone());
+        self.tell_detached(index, reason);
+    }
+
+    /// A message of the channel that nobody can read is in its way.
+    fn detach_unreadable(&mut self, index: ChannelIndex, reason: String) {
+        self.detach_for(index, reason.clone(), true);
+        self.tell_detached(index, reason);
+    }
+
+    fn tell_detached(&mut self, index: ChannelIndex, reason: String) {
         self.complete(0, IntentKind::Detach, index, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
     }
 
@@ -754,7 +811,8 @@ impl Pchannel {
         self.phase = Phase::Fenced(detail);
     }
 
+    /// The channels that a message of the whole pchannel concerns. One that is behind meets it in its own scan.
     fn every_live_channel(&self) -> Vec<ChannelIndex> {
-        self.channels.iter().filter(|(i, c)| **i != EVERY_CHANNEL && c.is_live()).map(|(&i, _)| i).collect()
+        self.channels.iter().filter(|(i, c)| **i != EVERY_CHANNEL && c.is_live() && !c.is_behind()).map(|(&i, _)| i).collect()
     }
 }

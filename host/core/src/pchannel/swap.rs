@@ -299,6 +299,8 @@ impl Pchannel {
         self.tell(Some(order.id), &order.version, Some(snapshot.len()), Verdict::Committed);
         self.journal.rebase(snapshot);
         self.follow(order.version);
+        // What one version could not serve, the next one may.
+        self.rejoin_now();
     }
 
     /// SW-2: nothing of the old instance is needed.
