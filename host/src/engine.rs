@@ -332,6 +332,11 @@ impl Instance {
         accounts.transpose().map_err(Fault::Answer)
     }
 
+    /// Returns how many events were not kept since it was asked last, because a call logged too much.
+    pub fn take_dropped_events(&mut self) -> u64 {
+        std::mem::take(&mut self.store.data_mut().events_dropped)
+    }
+
     /// Asks why a channel's checkpoint is where it is.
     ///
     /// # Errors
@@ -360,6 +365,7 @@ fn give(store: &mut Store<HostState>, ms: u64) {
         store.data_mut().fuel_given = ms.saturating_mul(FUEL_PER_MS);
         return;
     }
+    store.data_mut().begin_call();
     store.data_mut().epochs_left = ms / EPOCH_MS;
     store.set_epoch_deadline(1);
 }

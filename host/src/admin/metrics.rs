@@ -123,6 +123,12 @@ impl Collector for Scrape {
             by_pchannel(|p| standing(p, "rejoining")),
         )?;
         family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))?;
+        family(
+            "tidegate_component_events_dropped",
+            "Events of the component that were not kept, because it logged too much in one call",
+            Counter,
+            by_pchannel(|p| count(p, p.events_dropped)),
+        )?;
         for (name, help, durations) in [
             ("milvus_wal_flusher_sync_dispatcher_queue_duration_seconds", "How long segment writes and saves waited", &syncs.queued),
             ("milvus_wal_flusher_sync_dispatcher_execute_duration_seconds", "How long segment writes and saves took", &syncs.executed),
@@ -272,6 +278,7 @@ mod tests {
             dead_letters: 0,
             turns: 9,
             messages: 9,
+            events_dropped: 6,
             idle_ticks_filtered: 5,
             unknown_types: 0,
             pressure_cuts: 0,
@@ -317,6 +324,7 @@ mod tests {
             r#"tidegate_detached_channels{node_id="1",pchannel="p_0"} 1.0"#,
             r#"tidegate_rejoining_channels{node_id="1",pchannel="p_0"} 1.0"#,
             r#"tidegate_component_faults_total{node_id="1",pchannel="p_0"} 1.0"#,
+            r#"tidegate_component_events_dropped_total{node_id="1",pchannel="p_0"} 6.0"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -37,6 +37,10 @@ pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 pub const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Bytes of one logged event, beyond which it is cut.
 pub const EVENT_BYTES_MAX: usize = 4 << 10;
+/// Events that one call may log, beyond which they are only counted: a turn has a few.
+pub const EVENTS_MAX: usize = 64;
+/// Bytes that the events of one call may have, likewise.
+pub const EVENTS_BYTES_MAX: usize = 16 << 10;
 
 /// The store's data: one turn's input and what the instance recorded so far.
 pub(crate) struct HostState {
@@ -51,6 +55,11 @@ pub(crate) struct HostState {
     pub(crate) over_limit: Option<String>,
     /// The last error that the instance logged: the text of its panic.
     pub(crate) last_error: Option<String>,
+    /// Events that the call logged, and their bytes.
+    events: usize,
+    event_bytes: usize,
+    /// Events that were not kept, since somebody asked.
+    pub(crate) events_dropped: u64,
     /// Epochs that the call may still take.
     pub(crate) epochs_left: u64,
     /// Ends the call before.
@@ -72,11 +81,19 @@ impl HostState {
             first_ticket: 1,
             over_limit: None,
             last_error: None,
+            events: 0,
+            event_bytes: 0,
+            events_dropped: 0,
             epochs_left: 0,
             stop,
             counts_fuel: false,
             fuel_given: 0,
         }
+    }
+
+    /// Begins any call.
+    pub(crate) fn begin_call(&mut self) {
+        (self.events, self.event_bytes) = (0, 0);
     }
 
     pub(crate) fn begin_turn(&mut self, input: &TurnInput) {

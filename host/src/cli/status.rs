@@ -84,6 +84,9 @@ fn put(out: &mut String, status: &NodeStatus) -> std::fmt::Result {
                 "  {faults} component faults, {refusals} refused intents, {letters} dead letters, {cuts} batches cut by memory pressure"
             )?;
         }
+        if p.events_dropped > 0 {
+            writeln!(out, "  {} log events of the component were not kept: it logged too much in one call", p.events_dropped)?;
+        }
         for c in &p.channels {
             let lag = c.lag_ms.map(|ms| format!(", {}.{:03} s behind", ms / 1_000, ms % 1_000)).unwrap_or_default();
             writeln!(out, "  {}  {}, checkpoint {}{lag}", c.vchannel, c.standing, tick(c.checkpoint_tick))?;

@@ -131,6 +131,7 @@ impl Driver {
             todo: VecDeque::new(),
             stop: stop.clone(),
             blocked: None,
+            events_dropped: 0,
         };
         let known = Mutex::new(running.core.status());
         let died = Arc::new(OnceLock::new());
@@ -263,6 +264,8 @@ struct Running {
     todo: VecDeque<Action>,
     stop: Stop,
     blocked: Option<Blocked>,
+    /// Events of instances that were not kept.
+    events_dropped: u64,
 }
 
 /// A message that could not be made durable in the dead-letter file: nothing later is done before it is.
@@ -378,8 +381,12 @@ impl Running {
             Action::Dismiss => self.successor = None,
             Action::Swapped(step) => self.tell(step),
             Action::Turn(input) => {
-                let instance = self.instance.as_mut();
-                return Some(Event::Turned(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.turn(&input))));
+                let Some(instance) = &mut self.instance else {
+                    return Some(Event::Turned(Err(Fault::Trap("there is no instance".into()))));
+                };
+                let turned = instance.turn(&input);
+                self.events_dropped += instance.take_dropped_events();
+                return Some(Event::Turned(turned));
             }
             Action::Snapshot => {
                 (self.pause, self.pause_began) = (Pause::default(), Instant::now());
@@ -520,6 +527,7 @@ impl Running {
     /// The core's account, with what the scan and the dead-letter file add to it.
     fn status(&self) -> Status {
         let mut status = self.core.status();
+        status.events_dropped = self.events_dropped;
         status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
         status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
         status.bytes_max += self.scan_limits.held_bytes_max + self.catch_up_limits.held_bytes_max;

@@ -25,6 +25,9 @@ pub(super) trait Guest: Send {
 
     /// See [`Instance::explain`].
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault>;
+
+    /// See [`Instance::take_dropped_events`].
+    fn take_dropped_events(&mut self) -> u64;
 }
 
 impl Guests for Loaded {
@@ -48,5 +51,9 @@ impl Guest for Instance {
 
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
         Instance::explain(self, channel)
+    }
+
+    fn take_dropped_events(&mut self) -> u64 {
+        Instance::take_dropped_events(self)
     }
 }

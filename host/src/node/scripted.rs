@@ -143,6 +143,10 @@ impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 
     fn explain(&mut self, _: ChannelIndex) -> Result<String, Fault> {
         Ok("scripted".to_owned())
     }
+
+    fn take_dropped_events(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Waits for something that another thread does.

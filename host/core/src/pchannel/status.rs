@@ -49,6 +49,9 @@ pub struct Status {
     pub unknown_types: u64,
     /// Batches that memory pressure ended.
     pub pressure_cuts: u64,
+    /// Events of the component that were not kept, because it logged too much in one call.
+    #[serde(default)]
+    pub events_dropped: u64,
     /// SHA-256 of the component that serves it.
     #[serde(default)]
     pub component: String,
@@ -164,6 +167,7 @@ impl Pchannel {
             dead_letters: self.counters.dead_letters,
             turns: self.counters.turns,
             messages: self.counters.messages,
+            events_dropped: 0,
             idle_ticks_filtered: self.report.idle_ticks_filtered,
             unknown_types: self.report.unknown_types,
             pressure_cuts: self.report.pressure_cuts,
