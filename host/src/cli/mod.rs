@@ -15,6 +15,7 @@
 mod bench;
 mod binlog;
 mod collection;
+mod component;
 mod delete;
 mod demo;
 mod export;
@@ -111,6 +112,11 @@ enum Command {
     Rollback(AtNode<swap::Rollback>),
     /// Show what is in a segment file.
     Binlog(binlog::Binlog),
+    /// Look at a component's file, or try it.
+    Component {
+        #[command(subcommand)]
+        command: component::Component,
+    },
     /// Measure on this machine; meant for a release build: cargo run --release -- bench dispatch.
     Bench(bench::Bench),
 }
@@ -176,6 +182,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Swap(at) => at.run(Request::Swap),
         Command::Rollback(at) => at.run(Request::Rollback),
         Command::Binlog(binlog) => binlog.run(),
+        Command::Component { command } => command.run(),
         Command::Bench(bench) => bench.run(),
     }
 }

@@ -8,13 +8,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::component;
 use super::request::{Progress, Sink, absolute};
-use crate::cli::BadInput;
 use crate::node::{Node, Rehearsed, SwapLine, SwapLineStep, SwapOptions, SwapReport, Wanted};
 use crate::replay::Verdict;
-
-/// Bytes of a component's file: some fifty times the built-in one.
-const COMPONENT_BYTES_MAX: u64 = 16 << 20;
 
 /// Has another component serve the pchannels, one after the other, between two turns: nothing is read twice, nothing is lost. The new one is
 /// checked, tried and rehearsed on the recorded turns before, and on probation afterwards: when it fails, the one before serves again.
@@ -52,7 +49,7 @@ impl Swap {
 
     pub(super) fn run(&self, node: &Node, sink: &mut dyn Sink) -> anyhow::Result<Value> {
         let wanted = match &self.component {
-            Some(file) => Wanted::Component(read(file)?),
+            Some(file) => Wanted::Component(component::read(file)?),
             None => Wanted::Same,
         };
         let options = SwapOptions { pchannel: self.pchannel.clone(), force: self.force };
@@ -66,16 +63,6 @@ impl Rollback {
         let options = SwapOptions { pchannel: self.pchannel.clone(), force: true };
         run(node, &Wanted::Previous, &options, sink)
     }
-}
-
-/// Reads a component's file.
-fn read(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
-    let bad = |e: std::io::Error| BadInput(format!("{}: {e}", file.display()));
-    let bytes = std::fs::metadata(file).map_err(bad)?.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(BadInput(format!("{}: {bytes} bytes; a component has at most {COMPONENT_BYTES_MAX}", file.display())).into());
-    }
-    Ok(std::fs::read(file).map_err(bad)?)
 }
 
 fn run(node: &Node, wanted: &Wanted, options: &SwapOptions, sink: &mut dyn Sink) -> anyhow::Result<Value> {

@@ -139,7 +139,7 @@ impl Settings {
         self.scan_bytes() / 4
     }
 
-    pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
+    pub(crate) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
         // ME-1: a batch is at most a quarter of the share, so that one can be written while the next ones fill.
         let batch_bytes_max = self.share_bytes() as u64 / 4;
         GuestConfig {
