@@ -196,9 +196,13 @@ impl Engine {
             Contract::V0_1 => served::link_0_1(linker, &component),
             Contract::V0_2 => served::link_0_2(linker, &component),
         };
-        let linked = linked.map_err(|e| EngineError::Contract { contract, problem: format!("{e:#}") })?;
+        let misfit = |e: wasmtime::Error| EngineError::Contract { contract, problem: format!("{e:#}") };
+        let linked = linked.map_err(misfit)?;
         let (size, engine, deadlines) = (bytes.len(), self.engine.clone(), self.deadlines);
-        Ok(Arc::new(Loaded { digest: inspected.digest, size, contract, linked, engine, deadlines }))
+        let loaded = Loaded { digest: inspected.digest, size, contract, linked, engine, deadlines };
+        // Only an instance says whether the types of what is exported fit.
+        loaded.linked.instantiate(&mut loaded.store("", &Stop::default())).map_err(misfit)?;
+        Ok(Arc::new(loaded))
     }
 
     /// An artifact is named by the digest of its component and by what it was compiled for.
@@ -263,15 +267,21 @@ impl Loaded {
         self.start_until(config, resume, &Stop::default())
     }
 
-    /// As [`Loaded::start`]; a stop ends the instance's calls, this one as well, within two epochs.
-    pub(crate) fn start_until(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Instance, Fault> {
-        let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone(), stop.clone()));
+    /// Makes what an instance lives in, with the time that a start may take.
+    fn store(&self, pchannel: &str, stop: &Stop) -> Store<HostState> {
+        let mut store = Store::new(&self.engine, HostState::new(pchannel.to_owned(), stop.clone()));
         store.data_mut().counts_fuel = self.deadlines == Deadlines::Fuel;
         store.limiter(|state| state);
         if self.deadlines == Deadlines::Epochs {
             watch(&mut store);
         }
         give(&mut store, START_MS_MAX);
+        store
+    }
+
+    /// As [`Loaded::start`]; a stop ends the instance's calls, this one as well, within two epochs.
+    pub(crate) fn start_until(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Instance, Fault> {
+        let mut store = self.store(&config.pchannel, stop);
         let logic = self.linked.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
         let started = logic.start(&mut store, config, resume);
         started.map_err(|e| fault(&mut store, &e))?.map_err(Fault::Start)?;
