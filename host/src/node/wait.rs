@@ -134,8 +134,8 @@ mod tests {
         for s in 0..=30 {
             wait.check(&[with_channel(if s % 4 == 0 { "rejoining" } else { "detached" }, false)], at(s)).unwrap();
         }
-        let error = wait.check(&[with_channel("detached", false)], at(31)).unwrap_err().to_string();
-        assert!(error.contains("why it is so") && error.contains("30 s"), "{error}");
+        let error = wait.check(&[with_channel("detached", false)], at(32)).unwrap_err().to_string();
+        assert!(error.contains("why it is so") && error.contains("31 s"), "{error}");
     }
 
     #[test]
