@@ -83,13 +83,24 @@ impl<'a> Wait<'a> {
 #[cfg(test)]
 mod tests {
     use tidegate_core::calls::Caller;
-    use tidegate_core::pchannel::{Limits, Pchannel};
+    use tidegate_core::pchannel::{ChannelStatus, Limits, Pchannel};
 
     use super::*;
 
     fn status(state: &str) -> Status {
         let caller = Caller { node_id: 1, pchannel: "p_0".into(), term: 1 };
         Status { state: state.into(), reason: Some("a reason".into()), ..Pchannel::new(caller, Limits::default()).status() }
+    }
+
+    fn with_channel(standing: &str, stays_detached: bool) -> Status {
+        let channel = ChannelStatus {
+            vchannel: "p_0_1v0".into(),
+            standing: standing.into(),
+            pin: "why it is so".into(),
+            stays_detached,
+            ..ChannelStatus::default()
+        };
+        Status { channels: vec![channel], ..status("working") }
     }
 
     fn shards() -> Vec<Shard> {
@@ -106,6 +117,25 @@ mod tests {
             assert!(Wait::new(&shards).check(&[elsewhere], Instant::now()).is_ok());
         }
         assert!(Wait::new(&shards).check(&[status("working"), status("in_recovery")], Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn a_detached_channel_is_waited_for_as_long_as_it_may_rejoin() {
+        let (shards, began) = (shards(), Instant::now());
+        let at = |s: u64| began + Duration::from_secs(s);
+        let error = Wait::new(&shards).check(&[with_channel("detached", true)], began).unwrap_err().to_string();
+        assert!(error.contains("why it is so"), "{error}");
+        let mut wait = Wait::new(&shards);
+        wait.check(&[with_channel("detached", false)], at(0)).unwrap();
+        wait.check(&[with_channel("rejoining", false)], at(20)).unwrap();
+        wait.check(&[with_channel("served", false)], at(40)).unwrap();
+        // One that comes and goes gets nothing done.
+        let mut wait = Wait::new(&shards);
+        for s in 0..=30 {
+            wait.check(&[with_channel(if s % 4 == 0 { "rejoining" } else { "detached" }, false)], at(s)).unwrap();
+        }
+        let error = wait.check(&[with_channel("detached", false)], at(32)).unwrap_err().to_string();
+        assert!(error.contains("why it is so") && error.contains("31 s"), "{error}");
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Pchannel {
                     }
                 }
                 // One of the whole pchannel is passed over: it detached every channel when the main scan met it.
-                Scanned::Malformed(bad) => self.set_record_aside(*bad, true),
+                Scanned::Malformed(bad) => self.set_record_aside(*bad, false),
             }
         }
     }

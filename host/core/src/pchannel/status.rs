@@ -68,7 +68,7 @@ pub struct Status {
 }
 
 /// The state of a channel.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ChannelStatus {
     /// Its name.
     pub vchannel: String,

@@ -325,7 +325,8 @@ impl Pchannel {
     }
 
     fn largest_lag_ms(&self) -> u64 {
-        let served = self.accounts().filter(|c| c.is_served());
+        // One that rejoins lags for reasons of its own.
+        let served = self.accounts().filter(|c| c.is_served() && c.rejoin.is_none());
         let checkpoint = served.filter_map(|c| c.stored_position.as_ref().or(c.seek.as_ref())).map(|p| p.tick).min();
         checkpoint.map_or(0, |tick| ms_between(tick, self.tick))
     }
