@@ -62,7 +62,7 @@ pub(super) struct World<'a> {
     steps: usize,
     /// Of earlier scans.
     past: (u64, u64),
-    /// The last error that the core had to tell.
+    /// The first error that the core had to tell: others follow from it.
     said: Option<String>,
 }
 
@@ -312,7 +312,9 @@ impl<'a> World<'a> {
             Action::Begin { id, work } => self.work.push_back((id, work)),
             Action::CloseScan => self.scan = None,
             Action::CloseCatchUp => {}
-            Action::Notice(Weight::Error, text) => self.said = Some(text),
+            Action::Notice(Weight::Error, text) => {
+                self.said.get_or_insert(text);
+            }
             Action::DeadLetter(_) | Action::Truncate(_) | Action::Broadcast { .. } | Action::Notice(..) => {}
         }
         Ok(None)
