@@ -221,6 +221,15 @@ fn a_flood_of_words_changes_nothing() {
 }
 
 #[test]
+fn a_version_that_counts_wrong_does_not_follow() {
+    let mut h = harness();
+    let (ingest, said) = swap_to("miscounts", &mut h);
+    assert!(said.contains("Stayed") && said.contains("does not hold what the old one does"), "{said}");
+    assert_eq!((&**h.core.version(), h.opened.len()), (component().digest.as_str(), 1), "nothing happened");
+    ingest.judge(&mut h);
+}
+
+#[test]
 fn a_version_that_takes_no_snapshot_recovers_from_the_log() {
     let mut h = harness();
     let (ingest, said) = swap_to("refuses", &mut h);

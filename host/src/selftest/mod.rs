@@ -14,8 +14,8 @@
 
 mod files;
 mod scenarios;
-mod script;
-mod world;
+pub(crate) mod script;
+pub(crate) mod world;
 
 use std::fmt;
 

@@ -20,7 +20,7 @@ const LEVEL_ROWS: i32 = 2;
 
 /// A segment and where it lies.
 #[derive(Clone, Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     pub id: i64,
     pub vchannel: String,
     pub collection: i64,

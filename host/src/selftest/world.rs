@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{Call, CallError, Caller, Level, Position, SegmentState};
@@ -32,8 +33,25 @@ const DELIVERY_MAX: usize = 64;
 /// A wait that is a pause, in milliseconds; a longer one is none that a scenario makes.
 const WAIT_MS_MAX: u64 = 60_000;
 
+/// What a swap cost, part by part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SwapCost {
+    /// From the end of the old instance's last turn to the begin of the new one's first; `None` until it begins.
+    pub pause: Option<Duration>,
+    /// The old instance's snapshot.
+    pub snapshot: Duration,
+    /// A new instance from it.
+    pub start: Duration,
+    /// The new instance's accounts.
+    pub accounts: Duration,
+    /// The old instance let go.
+    pub drop: Duration,
+    /// Bytes of the snapshot.
+    pub state_bytes: usize,
+}
+
 /// One pchannel with everything around it.
-pub(super) struct World<'a> {
+pub(crate) struct World<'a> {
     loaded: &'a Loaded,
     config: GuestConfig,
     caller: Caller,
@@ -60,9 +78,15 @@ pub(super) struct World<'a> {
     work: VecDeque<(CallId, Work)>,
     now_ms: u64,
     steps: usize,
+    steps_max: usize,
+    /// An order that comes while the next turn runs.
+    order_in_turn: Option<Order>,
+    /// What the last swap cost.
+    pub(crate) cost: SwapCost,
+    last_turn_ended: Instant,
     /// Of earlier scans.
     past: (u64, u64),
-    /// The last error that the core had to tell.
+    /// The first error that the core had to tell: others follow from it.
     said: Option<String>,
 }
 
@@ -101,6 +125,10 @@ impl<'a> World<'a> {
             work: VecDeque::new(),
             now_ms: 0,
             steps: 0,
+            steps_max: STEPS_MAX,
+            order_in_turn: None,
+            cost: SwapCost::default(),
+            last_turn_ended: Instant::now(),
             past: (0, 0),
             said: None,
         }
@@ -110,6 +138,13 @@ impl<'a> World<'a> {
     pub fn start(&mut self) -> Result<(), Failure> {
         self.step(Event::Start)?;
         self.run()
+    }
+
+    /// Takes larger pages, and as many events as there may be; before it starts.
+    pub fn with_load(&mut self, page_max: u32) {
+        self.config.page_max = page_max;
+        self.steps_max = usize::MAX;
+        self.core = Pchannel::new(self.caller.clone(), Limits { page_max: page_max as usize, bytes_max: 1 << 30, ..Limits::default() });
     }
 
     /// Gives the pchannel a new budget; before it starts.
@@ -136,6 +171,23 @@ impl<'a> World<'a> {
         let order = Order { id: self.orders, version: self.core.version().clone() };
         self.step(Event::Order(order))?;
         self.run()?;
+        self.committed()
+    }
+
+    /// Starts an instance that nobody uses.
+    pub fn start_from_nothing(&self) -> Result<Instance, Failure> {
+        Ok(self.loaded.start(&self.config, None)?)
+    }
+
+    /// As [`World::succeed`], but the order comes while the turn of the next messages runs, and more of them wait.
+    pub fn succeed_in_turn(&mut self) -> Result<(), Failure> {
+        self.orders += 1;
+        self.order_in_turn = Some(Order { id: self.orders, version: self.core.version().clone() });
+        self.tick()?;
+        self.committed()
+    }
+
+    fn committed(&mut self) -> Result<(), Failure> {
         match self.swapped.take() {
             Some(Verdict::Committed) => Ok(()),
             other => Err(Failure::Outcome(format!("a successor of the same version does not go on: {other:?}"))),
@@ -244,10 +296,15 @@ impl<'a> World<'a> {
         let mut event = Some(event);
         while let Some(next) = event.take() {
             self.steps += 1;
-            if self.steps > STEPS_MAX {
-                return Err(Failure::Restless(STEPS_MAX));
+            if self.steps > self.steps_max {
+                return Err(Failure::Restless(self.steps_max));
             }
             let mut actions = Vec::new();
+            if matches!(next, Event::Turned(_))
+                && let Some(order) = self.order_in_turn.take()
+            {
+                self.core.step(Event::Order(order), self.now_ms, &mut actions);
+            }
             self.core.step(next, self.now_ms, &mut actions);
             todo.extend(actions);
             while event.is_none()
@@ -255,9 +312,8 @@ impl<'a> World<'a> {
             {
                 event = self.perform(action)?;
             }
-            self.look()?;
         }
-        Ok(())
+        self.look()
     }
 
     /// What must hold after every event.
@@ -286,8 +342,13 @@ impl<'a> World<'a> {
                 return Ok(Some(Event::Built(Ok(()))));
             }
             Action::Stand { version: _, resume } => {
+                let began = Instant::now();
                 let mut successor = self.loaded.start(&self.config, Some(&resume))?;
+                self.cost.start = began.elapsed();
+                let began = Instant::now();
                 let told = successor.told(&resume)?;
+                self.cost.accounts = began.elapsed();
+                self.cost.state_bytes = resume.len();
                 self.successor = Some(successor);
                 self.resume = resume;
                 return Ok(Some(Event::Stood(Ok(told))));
@@ -296,11 +357,26 @@ impl<'a> World<'a> {
                 let resume = self.resume.clone();
                 return Ok(Some(Event::OldTold(Ok(self.running()?.told(&resume)?))));
             }
-            Action::Commit => self.instance = self.successor.take(),
+            Action::Commit => {
+                let began = Instant::now();
+                self.instance = self.successor.take();
+                self.cost.drop = began.elapsed();
+                self.cost.pause = None;
+            }
             Action::Dismiss => self.successor = None,
             Action::Swapped(step) => self.swapped = Some(step.verdict),
-            Action::Turn(input) => return Ok(Some(Event::Turned(Ok(self.running()?.turn(&input)?)))),
-            Action::Snapshot => return Ok(Some(Event::Snapshot(Ok(self.running()?.snapshot()?)))),
+            Action::Turn(input) => {
+                self.cost.pause.get_or_insert(self.last_turn_ended.elapsed());
+                let output = self.running()?.turn(&input)?;
+                self.last_turn_ended = Instant::now();
+                return Ok(Some(Event::Turned(Ok(output))));
+            }
+            Action::Snapshot => {
+                let began = Instant::now();
+                let snapshot = self.running()?.snapshot()?;
+                self.cost.snapshot = began.elapsed();
+                return Ok(Some(Event::Snapshot(Ok(snapshot))));
+            }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
                 let from = match from {
                     Some(Position { last_confirmed: MessageId::RocksMq(id), .. }) => usize::try_from(id).unwrap_or_default(),
@@ -312,7 +388,9 @@ impl<'a> World<'a> {
             Action::Begin { id, work } => self.work.push_back((id, work)),
             Action::CloseScan => self.scan = None,
             Action::CloseCatchUp => {}
-            Action::Notice(Weight::Error, text) => self.said = Some(text),
+            Action::Notice(Weight::Error, text) => {
+                self.said.get_or_insert(text);
+            }
             Action::DeadLetter(_) | Action::Truncate(_) | Action::Broadcast { .. } | Action::Notice(..) => {}
         }
         Ok(None)

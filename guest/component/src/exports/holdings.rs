@@ -7,7 +7,7 @@ use super::glue;
 
 /// Returns what the version holds.
 pub(super) fn accounts() -> logic::Holdings {
-    let held = glue::with(|version| version.accounts());
+    let held = glue::with(|version| Logic::accounts(version));
     logic::Holdings {
         channels: held.iter().map(|h| h.channel).collect(),
         deletes: held.iter().map(|h| h.deletes).collect(),
