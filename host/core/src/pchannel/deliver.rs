@@ -16,6 +16,9 @@ use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
 
+/// Why a message is set aside that an earlier search found.
+const KNOWN_POISON: &str = "the component faults on it, as was found before";
+
 /// Where a delivered message stands.
 struct Place<'a> {
     channel: ChannelIndex,
@@ -52,29 +55,38 @@ impl Pchannel {
                     let reason = malformed.error.to_string();
                     let record = malformed.record;
                     let rows = rows_of(kind, &record.payload);
+                    let tick = tick.unwrap_or_default();
+                    let skipped = self.poison.skipped.contains(&record.id, &vchannel, tick);
                     self.dead_letter(DeadLetter {
                         id: record.id,
                         vchannel: vchannel.clone(),
-                        tick: tick.unwrap_or_default(),
+                        tick,
                         reason: reason.clone(),
+                        poison: false,
                         properties: record.properties,
                         payload: record.payload,
                     });
-                    self.malformed(kind, &vchannel, rows, &reason);
+                    match kind {
+                        Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => self.count_malformed(kind, &vchannel, rows),
+                        // An operator gave its effect up.
+                        _ if skipped => {}
+                        kind => self.malformed_control(kind, &vchannel, &reason),
+                    }
                 }
             }
         }
     }
 
-    /// What a record that is no message does to its channel: rows count as quarantined as far as they can be counted; a control message
-    /// leaves its channel, or every channel, in a state that nobody knows.
-    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str) {
+    /// Rows of a record that is no message count as quarantined, as far as they can be counted.
+    fn count_malformed(&mut self, kind: MessageType, vchannel: &str, rows: u64) {
+        if !vchannel.is_empty() {
+            self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
+        }
+    }
+
+    /// A control message that is none leaves its channel, or every channel, in a state that nobody knows.
+    fn malformed_control(&mut self, kind: Option<MessageType>, vchannel: &str, reason: &str) {
         match kind {
-            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => {
-                if !vchannel.is_empty() {
-                    self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
-                }
-            }
             Some(MessageType::TIME_TICK) => {}
             Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) => {
                 for index in self.every_live_channel() {
@@ -112,13 +124,15 @@ impl Pchannel {
         if let Some((inserts, rows)) = rows {
             self.count_quarantined(&message.vchannel, inserts, rows);
         }
-        let detach = rows.is_none() && self.channels.contains_key(&index);
+        let skipped = self.poison.skipped.contains(&message.id, &message.vchannel, message.tick);
+        let detach = rows.is_none() && !skipped && self.channels.contains_key(&index);
         let text = format!("a control message was set aside: {reason}");
         self.dead_letter(DeadLetter {
             id: message.id.clone(),
             vchannel: message.vchannel.clone(),
             tick: message.tick,
             reason,
+            poison: false,
             properties: message.properties.clone(),
             payload: message.payload.clone(),
         });
@@ -132,7 +146,8 @@ impl Pchannel {
         let mut bad_transactions = BTreeSet::new();
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
-            let verdict = self.check_body(message).err();
+            let known = self.poison.known.contains(&message.id, &message.vchannel, message.tick);
+            let verdict = if known { Some(KNOWN_POISON.to_owned()) } else { self.check_body(message).err() };
             if let (Some(_), Some(txn)) = (&verdict, &message.txn) {
                 bad_transactions.insert(txn.txn_id);
             }
@@ -171,12 +186,12 @@ impl Pchannel {
             };
             bad.extend(checked.err().map(|reason| (ordinal, reason)));
         }
-        self.set_pinned_aside(index, None, bad);
+        self.set_pinned_aside(index, None, bad, false);
     }
 
     /// Sets messages aside that are pinned already. One with a bad body takes its transaction along, but for what is being written: of the
     /// syncs that run, only `refused` has written nothing.
-    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>) {
+    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>, poison: bool) {
         let Some(account) = self.channels.get(&index) else { return };
         let bad_txns: BTreeSet<i64> = bad.iter().filter_map(|(ordinal, _)| account.pins.get(ordinal)?.txn).collect();
         let named: BTreeSet<Ordinal> = bad.iter().map(|&(ordinal, _)| ordinal).collect();
@@ -200,6 +215,7 @@ impl Pchannel {
                 vchannel: account.name.clone(),
                 tick: pin.position.tick,
                 reason: format!("message {ordinal} of the scan: {reason}"),
+                poison,
                 properties: pin.properties.clone(),
                 payload,
             };
@@ -506,5 +522,5 @@ fn check_keys(payload: &Bytes, rows: u64, schema: Option<&Schema>) -> Result<(),
 }
 
 fn sibling_of_a_bad_body(txn_id: i64) -> String {
-    format!("another message of transaction {txn_id} is malformed")
+    format!("another message of transaction {txn_id} is set aside")
 }
