@@ -1,12 +1,10 @@
 //! Messages on which the component faults: the host finds them, sets them aside by name, and goes on.
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::rc::Rc;
 
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Phase;
-use tidegate_core::turn::{Fault, Page};
+use tidegate_core::turn::{Fault, IntentKind, Page};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::{TxnContext, build};
 use tidegate_tests::harness::{Harness, traps_on};
@@ -154,7 +152,8 @@ fn a_control_message_is_never_set_aside_its_channel_is_detached_and_the_neighbou
     let index = h.core.channel_index(&own).expect("a channel");
     h.weakness = traps_on(move |page, at| page.kinds[at] == MANUAL_FLUSH && page.channels[at] == index);
     h.append(build::manual_flush(&own, c[0].id, 0, &s[..1]));
-    fill(&mut h, &c[0], s[0], 20..30);
+    let later = h.create_segment(&c[0], 0);
+    fill(&mut h, &c[0], later, 20..30);
     let tick = h.flush(&c[1], 0, &s[1..]);
     assert!(h.is_detached(&own) && h.dead_letters.is_empty(), "{:?}", h.notices);
     let pin = &h.core.status().channels.into_iter().find(|c| c.vchannel == own).expect("a channel").pin;
@@ -164,9 +163,9 @@ fn a_control_message_is_never_set_aside_its_channel_is_detached_and_the_neighbou
     // A component that can take it finds everything.
     h.weakness = None;
     h.crash();
-    h.run();
-    h.flush(&c[0], 0, &s[..1]);
-    assert!(h.flushed_keys(&c[0]).len() >= 200, "FL-2");
+    h.flush(&c[0], 0, &[later]);
+    assert_eq!(h.flushed_keys(&c[0]), keys(0..300), "FL-2");
+    assert!(h.ledger_closed());
 }
 
 /// Runs until the pchannel stops; returns why.
@@ -200,11 +199,12 @@ fn completions_that_trap_are_no_messages_fault() {
     let (mut h, c, s) = pair();
     fill(&mut h, &c[0], s[0], 0..20);
     h.weakness = Some(Box::new(|input| {
-        let saved = input.completions.iter().any(|c| c.kind == tidegate_core::turn::IntentKind::Sync);
-        saved.then(|| Fault::Memory("scripted".into()))
+        let opened = input.completions.iter().any(|c| c.kind == IntentKind::Open);
+        opened.then(|| Fault::Memory("scripted".into()))
     }));
     h.append(build::manual_flush(&vchannel(&c[0]), c[0].id, 0, &s[..1]));
     h.append(build::time_tick());
+    h.crash();
     let why = stopped(&mut h);
     assert!(why.contains("without any message") && why.contains("memory limit: scripted"), "{why}");
     h.weakness = None;
@@ -214,27 +214,31 @@ fn completions_that_trap_are_no_messages_fault() {
     assert!(h.ledger_closed());
 }
 
+/// Sixty-four inserts, one of which is poisoned for so many turns; returns the faults there were and how many were set aside.
+fn poisoned_for(turns: u64) -> (u64, usize) {
+    let (mut h, c, s) = pair();
+    let ticks = fill(&mut h, &c[0], s[0], 0..64);
+    let mut left = turns;
+    h.weakness = traps_on(move |page, at| {
+        let traps = page.ticks[at] == ticks[33] && left > 0;
+        left -= u64::from(traps);
+        traps
+    });
+    h.flush(&c[0], 0, &s[..1]);
+    let aside = letters(&h).len();
+    assert_eq!(h.flushed_keys(&c[0]).len(), 640 - 10 * aside, "{:?}", h.notices);
+    assert!(h.ledger_closed());
+    (h.core.counters().faults, aside)
+}
+
 #[test]
 fn a_fault_that_does_not_repeat_names_nobody() {
-    for faults in 1..12_u32 {
-        let (mut h, c, s) = pair();
-        let ticks = fill(&mut h, &c[0], s[0], 0..64);
-        let mut left = faults;
-        let mut poison = on_ticks(vec![ticks[33]]);
-        // It is as if the message were poisoned, and then it is not.
-        h.weakness = traps_on(move |page, at| {
-            let traps = poison(page, at) && left > 0;
-            left -= u32::from(traps);
-            traps
-        });
-        h.flush(&c[0], 0, &s[..1]);
-        let fell = h.core.counters().faults;
-        let named = letters(&h).len();
-        // Twice in the page, once for each half, twice alone, and the trial of the settled group: then it is the message.
-        assert_eq!(named > 0, fell >= 10, "{faults} faults: {:?}", h.notices);
-        assert_eq!(h.flushed_keys(&c[0]).len(), 640 - 10 * named);
-        assert!(h.ledger_closed());
+    let (needed, aside) = poisoned_for(u64::MAX);
+    assert!(aside == 1 && needed > 4, "{needed}");
+    for turns in 1..needed {
+        assert_eq!(poisoned_for(turns), (turns, 0), "the message did not trap twice alone");
     }
+    assert_eq!(poisoned_for(needed), (needed, 1));
 }
 
 #[test]
@@ -285,12 +289,8 @@ fn a_crash_at_any_action_of_a_search_loses_no_row_and_doubles_none() {
         fill(&mut h, &c[1], s[1], 0..5);
         let segment = s[0];
         let first = ticks[5];
-        let second = Rc::new(Cell::new(0));
-        let seen = second.clone();
-        h.weakness = traps_on(move |page, at| {
-            seen.set(page.last());
-            page.ticks[at] == first || (page.ticks[at] == commit && page.segments[at] == segment && at % 2 == 0)
-        });
+        h.weakness =
+            traps_on(move |page, at| page.ticks[at] == first || (page.ticks[at] == commit && page.segments[at] == segment && at % 2 == 0));
         h.actions = 0;
         h.dies_at = dies_at;
         h.flush(&c[0], 0, &s[..1]);
