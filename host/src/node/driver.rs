@@ -97,6 +97,9 @@ impl Driver {
             probation: settings.probation(),
             ..Limits::default()
         };
+        let mut core = Pchannel::new(caller.clone(), limits);
+        let (poison, skipped) = dead_letters.names(peers.log.wal());
+        core.remember(poison, skipped);
         let stop = Stop::default();
         let syncs = Arc::default();
         let (questions, asked) = unbounded();
@@ -106,7 +109,7 @@ impl Driver {
         let Components { current: (version, guests), on_probation, good, told } = components;
         let good_version = good.as_ref().map(|(version, _)| version.clone());
         let mut running = Running {
-            core: Pchannel::new(caller, limits).running(version.clone(), good_version, on_probation),
+            core: core.running(version.clone(), good_version, on_probation),
             config: settings.guest(&pchannel, term),
             components: good.into_iter().chain([(version, guests)]).collect(),
             told,
