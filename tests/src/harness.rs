@@ -70,6 +70,8 @@ pub struct Harness {
     pub coordinator: Coordinator,
     /// Messages set aside.
     pub dead_letters: Vec<DeadLetter>,
+    /// Control messages that an operator gave up: the next process knows.
+    pub skipped: MessageNames,
     /// What the operator was told.
     pub notices: Vec<String>,
     /// Every piece of work, in the order it was done.
@@ -180,6 +182,7 @@ impl Harness {
             core: Pchannel::new(caller.clone(), limits).running(Version::from(component().digest.as_str()), None, false),
             coordinator: Coordinator::load([]).expect("an empty coordinator"),
             dead_letters: Vec::new(),
+            skipped: MessageNames::default(),
             notices: Vec::new(),
             done: Vec::new(),
             truncated: Vec::new(),
@@ -229,6 +232,13 @@ impl Harness {
         let limits = Limits { not_found_tolerance: 0, ..Limits::default() };
         let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
         self.core = Pchannel::new(self.caller.clone(), limits).running(version, good, false);
+        let mut known = MessageNames::default();
+        for letter in self.dead_letters.iter().filter(|letter| letter.poison) {
+            known.insert(letter.id.clone(), letter.vchannel.clone(), letter.tick);
+        }
+        self.core.remember(known, self.skipped.clone());
+        self.actions = 0;
+        self.dies_at = None;
         self.instance = None;
         self.successor = None;
         self.scan = None;

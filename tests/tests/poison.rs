@@ -6,8 +6,8 @@ use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Phase;
 use tidegate_core::turn::{Fault, IntentKind, Page};
 use tidegate_message::columns::PrimaryKey;
-use tidegate_message::{TxnContext, build};
-use tidegate_tests::harness::{Harness, traps_on};
+use tidegate_message::{TxnContext, build, properties};
+use tidegate_tests::harness::{Harness, PCHANNEL, traps_on};
 use tidegate_tests::rows::schema;
 
 const TXN: TxnContext = TxnContext { txn_id: 7, keepalive_ms: 10_000 };
@@ -317,4 +317,24 @@ fn a_crash_at_any_action_of_a_search_loses_no_row_and_doubles_none() {
     for at in 0..actions {
         assert!(run(Some(at)).0, "{at} of {actions}");
     }
+}
+
+#[test]
+fn a_flush_of_everything_that_cannot_be_read_detaches_every_channel_until_an_operator_gives_it_up() {
+    let (mut h, c, s) = pair();
+    fill(&mut h, &c[0], s[0], 0..5);
+    let mut broken = build::flush_all(PCHANNEL);
+    broken.properties.insert(properties::TXN.to_owned(), "!!".to_owned());
+    h.append(broken);
+    h.tick();
+    for _ in 0..2 {
+        assert!(c.iter().all(|c| h.is_detached(&vchannel(c))), "{:?}", h.notices);
+        h.crash();
+    }
+    let letter = h.dead_letters[0].clone();
+    h.skipped.insert(letter.id, letter.vchannel, letter.tick);
+    h.crash();
+    let tick = h.flush(&c[0], 0, &s[..1]);
+    assert_eq!(h.flushed_keys(&c[0]), keys(0..50), "{:?}", h.notices);
+    assert!(h.checkpoint(&vchannel(&c[0])) >= Some(tick) && !h.is_detached(&vchannel(&c[1])));
 }

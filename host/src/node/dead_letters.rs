@@ -72,7 +72,7 @@ pub struct Again {
     /// Its new tick.
     pub tick: u64,
     /// Its new id in the log.
-    pub id: String,
+    pub new_id: String,
     /// The segment that its rows are assigned to; none for deletes.
     pub segment: Option<i64>,
 }
@@ -306,7 +306,7 @@ mod tests {
         letters.store(&letter(2, false)).unwrap();
         letters.store(&letter(3, false)).unwrap();
         let names = |tick| vec![name("7", "p_0_1v0", tick)];
-        let again = Again { old_tick: 1, tick: 9, id: "8".into(), segment: Some(5) };
+        let again = Again { old_tick: 1, tick: 9, new_id: "8".into(), segment: Some(5) };
         letters.mark(Mark::Retrying { names: names(1), at_ms: 4 }).unwrap();
         letters.mark(Mark::Retried { names: names(1), messages: vec![again.clone()] }).unwrap();
         letters.mark(Mark::Retrying { names: names(2), at_ms: 5 }).unwrap();

@@ -192,7 +192,7 @@ impl Node {
                 Body::Keys(_) => MessageType::DELETE.name().to_owned(),
             },
             rows: ready.rows(),
-            again: Again { old_tick: ready.old_tick, tick: appended.tick, id: appended.id.marshal(), segment: *segment },
+            again: Again { old_tick: ready.old_tick, tick: appended.tick, new_id: appended.id.marshal(), segment: *segment },
         });
         let retried: Vec<Retried> = retried.collect();
         self.mark(pchannel, Mark::Retried { names, messages: retried.iter().map(|r| r.again.clone()).collect() })?;
@@ -277,7 +277,7 @@ fn describe(pchannel: &str, wal: WalName, entry: &Entry, mark: Option<&Mark>) ->
             let again = messages.iter().find(|again| again.old_tick == entry.tick);
             let detail = again.map(|a| {
                 let segment = a.segment.map(|s| format!(", segment {s}")).unwrap_or_default();
-                format!("it was appended again {} ms after 1970 as message {}, tick {}{segment}", a.tick >> 18, a.id, a.tick)
+                format!("it was appended again {} ms after 1970 as message {}, tick {}{segment}", a.tick >> 18, a.new_id, a.tick)
             });
             ("retried", Some(detail.unwrap_or_else(|| "it was appended again".to_owned())))
         }
