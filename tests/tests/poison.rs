@@ -1,6 +1,8 @@
 //! Messages on which the component faults: the host finds them, sets them aside by name, and goes on.
 
+use std::cell::Cell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Phase;
@@ -214,31 +216,36 @@ fn completions_that_trap_are_no_messages_fault() {
     assert!(h.ledger_closed());
 }
 
-/// Sixty-four inserts, one of which is poisoned for so many turns; returns the faults there were and how many were set aside.
-fn poisoned_for(turns: u64) -> (u64, usize) {
+/// Sixty-four inserts, one of which is poisoned for so many turns; returns the faults there were, how many of them it had alone, and how
+/// many messages were set aside.
+fn poisoned_for(turns: u64) -> (u64, u64, usize) {
     let (mut h, c, s) = pair();
     let ticks = fill(&mut h, &c[0], s[0], 0..64);
     let mut left = turns;
+    let alone = Rc::new(Cell::new(0));
+    let counted = alone.clone();
     h.weakness = traps_on(move |page, at| {
         let traps = page.ticks[at] == ticks[33] && left > 0;
         left -= u64::from(traps);
+        counted.set(counted.get() + u64::from(traps && page.len() == 1));
         traps
     });
     h.flush(&c[0], 0, &s[..1]);
     let aside = letters(&h).len();
     assert_eq!(h.flushed_keys(&c[0]).len(), 640 - 10 * aside, "{:?}", h.notices);
     assert!(h.ledger_closed());
-    (h.core.counters().faults, aside)
+    (h.core.counters().faults, alone.get(), aside)
 }
 
 #[test]
 fn a_fault_that_does_not_repeat_names_nobody() {
-    let (needed, aside) = poisoned_for(u64::MAX);
-    assert!(aside == 1 && needed > 4, "{needed}");
+    let (needed, alone, aside) = poisoned_for(u64::MAX);
+    assert_eq!((alone, aside), (2, 1), "it is named after it faulted twice, alone");
     for turns in 1..needed {
-        assert_eq!(poisoned_for(turns), (turns, 0), "the message did not trap twice alone");
+        let (faults, _, aside) = poisoned_for(turns);
+        assert_eq!((faults, aside), (turns, 0), "the message did not trap twice alone");
     }
-    assert_eq!(poisoned_for(needed), (needed, 1));
+    assert_eq!(poisoned_for(needed), (needed, 2, 1));
 }
 
 #[test]
