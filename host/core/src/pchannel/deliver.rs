@@ -190,9 +190,16 @@ impl Pchannel {
     }
 
     /// Sets messages aside that are pinned already. One with a bad body takes its transaction along, but for what is being written: of the
-    /// syncs that run, only `refused` has written nothing.
-    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>, poison: bool) {
-        let Some(account) = self.channels.get(&index) else { return };
+    /// syncs that run, only `refused` has written nothing. Returns what was set aside.
+    pub(super) fn set_pinned_aside(
+        &mut self,
+        index: ChannelIndex,
+        refused: Option<Target>,
+        mut bad: Vec<(Ordinal, String)>,
+        poison: bool,
+    ) -> BTreeSet<Ordinal> {
+        let mut aside = BTreeSet::new();
+        let Some(account) = self.channels.get(&index) else { return aside };
         let bad_txns: BTreeSet<i64> = bad.iter().filter_map(|(ordinal, _)| account.pins.get(ordinal)?.txn).collect();
         let named: BTreeSet<Ordinal> = bad.iter().map(|&(ordinal, _)| ordinal).collect();
         if !bad_txns.is_empty() {
@@ -204,7 +211,7 @@ impl Pchannel {
             bad.extend(siblings.map(|(&o, p)| (o, sibling_of_a_bad_body(p.txn.unwrap_or_default()))));
         }
         for (ordinal, reason) in bad {
-            let Some(account) = self.channels.get_mut(&index) else { return };
+            let Some(account) = self.channels.get_mut(&index) else { return aside };
             let Some(pin) = account.pins.get(&ordinal) else { continue };
             let payload = match &pin.what {
                 Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
@@ -221,8 +228,10 @@ impl Pchannel {
             };
             account.forget_in_jobs(ordinal);
             account.unpin(ordinal, End::Quarantined);
+            aside.insert(ordinal);
             self.dead_letter(letter);
         }
+        aside
     }
 
     fn deliver_one(&mut self, message: Message, group_end: bool, bad: Option<String>) {

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use tidegate_message::{MessageId, MessageType};
 
 use super::{Action, FAULTS_APART_MS, Instance, Pchannel, Phase, Weight};
-use crate::account::Pinned;
 use crate::turn::{ChannelIndex, EVERY_CHANNEL, Fault, Ordinal, Page, TurnInput, flag};
 
 /// Poisoned messages of one channel in a scan; with one more the channel is detached: its writer makes nothing else, and each costs a
@@ -331,22 +330,15 @@ impl Pchannel {
 
     /// Sets a message aside with its transaction; the component meets them as settled ones.
     fn quarantine(&mut self, channel: ChannelIndex, ordinal: Ordinal, fault: &Fault) {
-        let mut aside = vec![(ordinal, format!("the component faults on it, alone and twice: {fault}"))];
-        let txn = self.channels.get(&channel).and_then(|c| c.pins.get(&ordinal)?.txn);
-        if let (Some(txn), Some(account)) = (txn, self.channels.get(&channel)) {
-            let siblings = account.pins.iter().filter(|(o, p)| {
-                **o != ordinal && p.txn == Some(txn) && !matches!(p.what, Pinned::Control(_)) && !account.is_being_written(**o)
-            });
-            let reason = format!("the component faults on another message of transaction {txn}");
-            aside.extend(siblings.map(|(&o, _)| (o, reason.clone())));
+        if let Some(account) = self.channels.get(&channel)
+            && let Some(pin) = account.pins.get(&ordinal)
+        {
+            self.poison.known.insert(pin.id.clone(), account.name.clone(), pin.position.tick);
         }
-        let settled: BTreeSet<Ordinal> = aside.iter().map(|&(o, _)| o).collect();
-        if let Some(account) = self.channels.get(&channel) {
-            for pin in settled.iter().filter_map(|o| account.pins.get(o)) {
-                self.poison.known.insert(pin.id.clone(), account.name.clone(), pin.position.tick);
-            }
-        }
-        self.set_pinned_aside(channel, None, aside, true);
+        let reason = format!("the component faults on it, alone and twice: {fault}");
+        let mut settled = self.set_pinned_aside(channel, None, vec![(ordinal, reason)], true);
+        // Also one that nothing waits for any more.
+        settled.insert(ordinal);
         self.settle_waiting(|o, _| settled.contains(&o));
     }
 
