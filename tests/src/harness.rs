@@ -94,6 +94,8 @@ pub struct Harness {
     pub weakness: Option<Weakness>,
     /// Turns run, traps included.
     pub turns: u64,
+    /// Faults that there were when a snapshot was taken, in order.
+    pub snapshots: Vec<u64>,
     /// Actions done since the process began.
     pub actions: u64,
     /// The process dies before this action is done: nothing happens until [`Harness::crash`].
@@ -194,6 +196,7 @@ impl Harness {
             traps: Vec::new(),
             weakness: None,
             turns: 0,
+            snapshots: Vec::new(),
             actions: 0,
             dies_at: None,
             storage_version: 0,
@@ -525,6 +528,7 @@ impl Harness {
                 return Some(Event::Snapshot(Err(Fault::Trap("scripted".into()))));
             }
             Action::Snapshot => {
+                self.snapshots.push(self.core.counters().faults);
                 let snapshot = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), Instance::snapshot);
                 return Some(Event::Snapshot(snapshot));
             }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use tidegate_core::coordinator::CollectionInfo;
+use tidegate_core::journal::TURNS_MAX;
 use tidegate_core::pchannel::Phase;
 use tidegate_core::turn::{Fault, IntentKind, Page};
 use tidegate_message::columns::PrimaryKey;
@@ -92,6 +93,24 @@ fn a_message_that_was_found_is_known_when_it_is_met_again() {
     assert_eq!((h.flushed_keys(&c[0]), letters(&h)), (expected, vec![ticks[20]]));
     let inserts = h.ledger(&vchannel(&c[0])).inserts;
     assert_eq!((inserts.quarantined, h.ledger_closed()), (10, true), "{inserts:?}");
+}
+
+/// Every try of a search begins in one state.
+#[test]
+fn no_snapshot_is_taken_in_the_middle_of_a_search() {
+    let (mut h, c, s) = pair();
+    // The journal is about to be full: the turns of the search that go well fill it.
+    while h.core.counters().turns < TURNS_MAX as u64 - 3 {
+        h.pass_ms(1);
+        h.tick();
+    }
+    assert!(h.snapshots.is_empty());
+    let ticks = fill(&mut h, &c[0], s[0], 0..64);
+    h.weakness = traps_on(on_ticks(vec![ticks[60]]));
+    h.flush(&c[0], 0, &s[..1]);
+    let faults = h.core.counters().faults;
+    assert_eq!((letters(&h), h.snapshots.clone()), (vec![ticks[60]], vec![faults]), "one, after the search");
+    assert_eq!(h.flushed_keys(&c[0]).len(), 630);
 }
 
 #[test]
@@ -208,7 +227,7 @@ fn completions_that_trap_are_no_messages_fault() {
     h.append(build::time_tick());
     h.crash();
     let why = stopped(&mut h);
-    assert!(why.contains("without any message") && why.contains("memory limit: scripted"), "{why}");
+    assert!(why.contains("5 times in a row") && why.contains("without any message") && why.contains("memory limit: scripted"), "{why}");
     h.weakness = None;
     h.crash();
     h.run();

@@ -87,8 +87,8 @@ struct Letters {
     /// Bytes of whole lines.
     len: u64,
     known: BTreeSet<String>,
-    /// Id, channel and tick of what the component faults on.
-    poison: Vec<(String, String, u64)>,
+    /// Id, channel and tick of what is settled when it is met again: the component faults on it, or it is in the log a second time.
+    settled: Vec<(String, String, u64)>,
     /// Id, channel and tick of control messages that are given up.
     skipped: Vec<(String, String, u64)>,
     /// The last mark of each message that has one.
@@ -103,7 +103,7 @@ impl DeadLetters {
             file,
             len: 0,
             known: BTreeSet::new(),
-            poison: Vec::new(),
+            settled: Vec::new(),
             skipped: Vec::new(),
             marks: BTreeMap::new(),
         };
@@ -113,15 +113,20 @@ impl DeadLetters {
                 let name = entry.name();
                 let Entry { id, vchannel, tick, poison, .. } = *entry;
                 if poison {
-                    letters.poison.push((id.clone(), vchannel.clone(), tick));
+                    letters.settled.push((id.clone(), vchannel.clone(), tick));
                 }
                 places.insert(name.clone(), (id, vchannel, tick));
                 letters.known.insert(name);
             }
             Line::Mark(mark) => letters.marked(mark),
         })?;
-        let skipped = letters.marks.iter().filter(|(_, mark)| matches!(mark, Mark::Skipped { .. }));
-        letters.skipped = skipped.filter_map(|(name, _)| places.get(name).cloned()).collect();
+        for (name, mark) in &letters.marks {
+            match mark {
+                Mark::Skipped { .. } => letters.skipped.extend(places.get(name).cloned()),
+                Mark::Retrying { .. } | Mark::Retried { .. } => letters.settled.extend(places.get(name).cloned()),
+                Mark::NotRetried { .. } => {}
+            }
+        }
         // A line that a crash cut short is written again when its message is met again.
         if !ends_line {
             letters.file.write_all(b"\n")?;
@@ -194,7 +199,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Names of the messages that the component faults on, and of the control messages that are given up, as of the opening.
+    /// Names of the messages that are settled when they are met again, and of the control messages that are given up, as of the opening.
     pub fn names(&self, wal: WalName) -> (MessageNames, MessageNames) {
         let letters = self.lock();
         let named = |list: &[(String, String, u64)]| {
@@ -207,7 +212,7 @@ impl DeadLetters {
             }
             names
         };
-        (named(&letters.poison), named(&letters.skipped))
+        (named(&letters.settled), named(&letters.skipped))
     }
 }
 
@@ -305,23 +310,26 @@ mod tests {
         letters.store(&letter(1, true)).unwrap();
         letters.store(&letter(2, false)).unwrap();
         letters.store(&letter(3, false)).unwrap();
+        letters.store(&letter(4, false)).unwrap();
         let names = |tick| vec![name("7", "p_0_1v0", tick)];
         let again = Again { old_tick: 1, tick: 9, new_id: "8".into(), segment: Some(5) };
         letters.mark(Mark::Retrying { names: names(1), at_ms: 4 }).unwrap();
         letters.mark(Mark::Retried { names: names(1), messages: vec![again.clone()] }).unwrap();
         letters.mark(Mark::Retrying { names: names(2), at_ms: 5 }).unwrap();
         letters.mark(Mark::Skipped { names: names(3), at_ms: 6 }).unwrap();
+        letters.mark(Mark::Retrying { names: names(4), at_ms: 7 }).unwrap();
+        letters.mark(Mark::NotRetried { names: names(4), reason: "closed".into() }).unwrap();
         let before = marks(&letters);
         drop(letters);
         let letters = DeadLetters::open(&path).unwrap();
         assert_eq!(marks(&letters), before);
         assert_eq!(before[0].1, Some(Mark::Retried { names: names(1), messages: vec![again] }));
         assert_eq!(before[1].1, Some(Mark::Retrying { names: names(2), at_ms: 5 }));
-        let (poison, skipped) = letters.names(WalName::RocksMq);
+        let (settled, skipped) = letters.names(WalName::RocksMq);
         let id = MessageId::RocksMq(7);
-        let of = |names: &MessageNames| [1, 2, 3].map(|tick| names.contains(&id, "p_0_1v0", tick));
-        assert_eq!((of(&poison), of(&skipped)), ([true, false, false], [false, false, true]));
+        let of = |names: &MessageNames| [1, 2, 3, 4].map(|tick| names.contains(&id, "p_0_1v0", tick));
+        assert_eq!((of(&settled), of(&skipped)), ([true, true, false, false], [false, false, true, false]));
         letters.store(&letter(3, false)).unwrap();
-        assert_eq!(marks(&letters).len(), 3, "a marked message is not stored again");
+        assert_eq!(marks(&letters).len(), 4, "a marked message is not stored again");
     }
 }

@@ -98,8 +98,8 @@ impl Driver {
             ..Limits::default()
         };
         let mut core = Pchannel::new(caller.clone(), limits);
-        let (poison, skipped) = dead_letters.names(peers.log.wal());
-        core.remember(poison, skipped);
+        let (settled, skipped) = dead_letters.names(peers.log.wal());
+        core.remember(settled, skipped);
         let stop = Stop::default();
         let syncs = Arc::default();
         let (questions, asked) = unbounded();

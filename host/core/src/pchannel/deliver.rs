@@ -16,8 +16,8 @@ use crate::scan::Scanned;
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
 
-/// Why a message is set aside that an earlier search found.
-const KNOWN_POISON: &str = "the component faults on it, as was found before";
+/// Why a message is set aside that was before: the reason is stored with it.
+const KNOWN: &str = "it was set aside before, and what became of it is known";
 
 /// Where a delivered message stands.
 struct Place<'a> {
@@ -147,7 +147,7 @@ impl Pchannel {
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
             let known = self.poison.known.contains(&message.id, &message.vchannel, message.tick);
-            let verdict = if known { Some(KNOWN_POISON.to_owned()) } else { self.check_body(message).err() };
+            let verdict = if known { Some(KNOWN.to_owned()) } else { self.check_body(message).err() };
             if let (Some(_), Some(txn)) = (&verdict, &message.txn) {
                 bad_transactions.insert(txn.txn_id);
             }

@@ -53,7 +53,7 @@ impl MessageNames {
 #[derive(Debug, Default)]
 pub(super) struct Poison {
     search: Option<Search>,
-    /// Messages that a search found, in this process or before: they are settled when they are met again.
+    /// Messages that are settled when they are met again: a search found them, in this process or before, or they were appended again.
     pub known: MessageNames,
     /// Control messages that an operator gave up.
     pub skipped: MessageNames,
@@ -180,9 +180,9 @@ impl Trial {
 }
 
 impl Pchannel {
-    /// Tells what earlier processes found: messages that a search set aside, and control messages that an operator gave up.
-    pub fn remember(&mut self, poison: MessageNames, skipped: MessageNames) {
-        self.poison.known = poison;
+    /// Tells what earlier processes found: messages that are settled when they are met again, and control messages that an operator gave up.
+    pub fn remember(&mut self, settled: MessageNames, skipped: MessageNames) {
+        self.poison.known = settled;
         self.poison.skipped = skipped;
     }
 
