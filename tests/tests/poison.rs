@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::journal::TURNS_MAX;
-use tidegate_core::pchannel::Phase;
+use tidegate_core::pchannel::{Phase, SwapStep, Verdict};
 use tidegate_core::turn::{Fault, IntentKind, Page};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::{TxnContext, build, properties};
-use tidegate_tests::harness::{Harness, PCHANNEL, traps_on};
+use tidegate_tests::harness::{Harness, PCHANNEL, traps_on, twin};
 use tidegate_tests::rows::schema;
 
 const TXN: TxnContext = TxnContext { txn_id: 7, keepalive_ms: 10_000 };
@@ -212,6 +212,42 @@ fn a_tick_that_traps_stops_the_pchannel_with_the_reason_and_nothing_is_lost() {
     h.crash();
     h.flush(&c[0], 0, &s[..1]);
     assert_eq!(h.flushed_keys(&c[0]), keys(0..300));
+    assert!(h.ledger_closed());
+}
+
+#[test]
+fn a_pchannel_that_stopped_is_started_again_by_another_component() {
+    let (mut h, c, s) = pair();
+    fill(&mut h, &c[0], s[0], 0..20);
+    let poison = h.append(build::time_tick());
+    h.weakness = traps_on(move |page, at| page.kinds[at] == TIME_TICK && page.ticks[at] == poison);
+    stopped(&mut h);
+    h.weakness = None;
+    h.swap(&twin(b'p'));
+    assert!(matches!(h.swapped[..], [SwapStep { verdict: Verdict::Recovers(_), .. }]), "{:?}", h.swapped);
+    h.flush(&c[0], 0, &s[..1]);
+    assert_eq!((h.core.phase(), h.flushed_keys(&c[0])), (&Phase::Working, keys(0..200)));
+    assert!(h.ledger_closed());
+}
+
+/// Where no message is to blame, the version is: the one before takes over, also after its probation.
+#[test]
+fn a_version_that_no_message_makes_fail_gives_way_to_the_one_before() {
+    let (mut h, c, s) = pair();
+    let before = h.core.version().clone();
+    h.swap(&twin(b'q'));
+    while h.core.status().probation.is_some() {
+        h.pass_ms(1_000);
+        h.tick();
+    }
+    fill(&mut h, &c[0], s[0], 0..20);
+    h.traps = (1..=4).map(|n| h.turns + n).collect();
+    h.tick();
+    let last = h.swapped.last().expect("a step");
+    assert!(matches!(&last.verdict, Verdict::RolledBack(why) if why.contains("no message is the culprit")), "{last:?}");
+    assert_eq!(h.core.version(), &before);
+    h.flush(&c[0], 0, &s[..1]);
+    assert_eq!((h.flushed_keys(&c[0]), h.dead_letters.len()), (keys(0..200), 0));
     assert!(h.ledger_closed());
 }
 

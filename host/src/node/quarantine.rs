@@ -326,7 +326,8 @@ fn prepare(pchannel: &str, wal: WalName, now: u64, collections: &[CollectionInfo
         return Err(format!("collection {:?} has no channel {:?}", info.name, message.vchannel));
     }
     let is_delete = message.kind == MessageType::DELETE;
-    if !(is_delete && partition == EVERY_PARTITION) && !info.partitions.iter().any(|p| p.id == partition) {
+    let has_partition = (is_delete && partition == EVERY_PARTITION) || info.partitions.iter().any(|p| p.id == partition);
+    if !has_partition {
         return Err(format!("collection {:?} has no partition {partition} any more", info.name));
     }
     let body = if is_delete { keys_of(&message.payload, info) } else { rows_of(&message.payload, info) };
