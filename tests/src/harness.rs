@@ -15,11 +15,11 @@ use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
 use tidegate_core::journal::Turn;
 use tidegate_core::ledger::Ledger;
 use tidegate_core::pchannel::{
-    Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, SwapStep, Told, Version, Work, WriteJob, Written,
+    Action, DeadLetter, Event, Limits, MessageNames, Order, Outcome, Pchannel, SwapStep, Told, Version, Work, WriteJob, Written,
 };
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
-use tidegate_core::turn::{Fault, FilterReason, TurnInput, TurnOutput};
+use tidegate_core::turn::{Fault, FilterReason, Page, TurnInput, TurnOutput, flag};
 use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::schema::Schema;
@@ -50,6 +50,18 @@ pub enum Verdict {
 /// Changes what a component's turn gave.
 pub type Lie = Box<dyn FnMut(&TurnInput, &mut TurnOutput)>;
 
+/// How a turn faults, if it does.
+pub type Weakness = Box<dyn FnMut(&TurnInput) -> Option<Fault>>;
+
+/// A component that traps on each message, by its place in a page, for which a test holds and that is not settled.
+pub fn traps_on(mut is_poison: impl FnMut(&Page, usize) -> bool + 'static) -> Option<Weakness> {
+    Some(Box::new(move |input| {
+        let page = &input.page;
+        let met = (0..page.len()).any(|at| page.flags[at] & flag::SETTLED == 0 && is_poison(page, at));
+        met.then(|| Fault::Trap("scripted".into()))
+    }))
+}
+
 /// One pchannel's flusher with everything around it.
 pub struct Harness {
     /// The state machine under test.
@@ -58,6 +70,8 @@ pub struct Harness {
     pub coordinator: Coordinator,
     /// Messages set aside.
     pub dead_letters: Vec<DeadLetter>,
+    /// Control messages that an operator gave up: the next process knows.
+    pub skipped: MessageNames,
     /// What the operator was told.
     pub notices: Vec<String>,
     /// Every piece of work, in the order it was done.
@@ -82,8 +96,16 @@ pub struct Harness {
     pub snapshot_traps: bool,
     /// Turns (counted from 1) that trap instead.
     pub traps: Vec<u64>,
+    /// Turns that fault, by what they are given.
+    pub weakness: Option<Weakness>,
     /// Turns run, traps included.
     pub turns: u64,
+    /// Faults that there were when a snapshot was taken, in order.
+    pub snapshots: Vec<u64>,
+    /// Actions done since the process began.
+    pub actions: u64,
+    /// The process dies before this action is done: nothing happens until [`Harness::crash`].
+    pub dies_at: Option<u64>,
     /// Storage version of segments that are created.
     pub storage_version: i64,
     /// Messages that one delivery hands over.
@@ -185,6 +207,7 @@ impl Harness {
             core: Pchannel::new(caller.clone(), limits.clone()).running(Version::from(component().digest.as_str()), None, false),
             coordinator: Coordinator::load([]).expect("an empty coordinator"),
             dead_letters: Vec::new(),
+            skipped: MessageNames::default(),
             notices: Vec::new(),
             done: Vec::new(),
             truncated: Vec::new(),
@@ -197,7 +220,11 @@ impl Harness {
             told: None,
             snapshot_traps: false,
             traps: Vec::new(),
+            weakness: None,
             turns: 0,
+            snapshots: Vec::new(),
+            actions: 0,
+            dies_at: None,
             storage_version: 0,
             delivery_max: 512,
             log: Vec::new(),
@@ -235,6 +262,13 @@ impl Harness {
         self.caller.term += 1;
         let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
         self.core = Pchannel::new(self.caller.clone(), self.limits.clone()).running(version, good, false);
+        let mut known = MessageNames::default();
+        for letter in self.dead_letters.iter().filter(|letter| letter.poison) {
+            known.insert(letter.id.clone(), letter.vchannel.clone(), letter.tick);
+        }
+        self.core.remember(known, self.skipped.clone());
+        self.actions = 0;
+        self.dies_at = None;
         self.instance = None;
         self.successor = None;
         self.scan = None;
@@ -454,6 +488,9 @@ impl Harness {
     /// Runs until nothing is left to do; backoffs pass at once. Panics when that takes too long.
     pub fn run(&mut self) {
         for _ in 0..100_000 {
+            if self.is_dead() {
+                return;
+            }
             if let Some((id, work)) = self.work.pop_front() {
                 self.work(id, work);
             } else if !self.deliver_any() {
@@ -467,6 +504,11 @@ impl Harness {
             }
         }
         panic!("the flusher does not come to rest: {:#?}", self.core.status());
+    }
+
+    /// Whether the process died.
+    pub fn is_dead(&self) -> bool {
+        self.dies_at.is_some_and(|at| self.actions >= at)
     }
 
     /// Lets one backoff pass.
@@ -493,6 +535,10 @@ impl Harness {
             todo.extend(actions);
             while event.is_none() {
                 let Some(action) = todo.pop_front() else { break };
+                if self.is_dead() {
+                    return;
+                }
+                self.actions += 1;
                 event = self.perform(action);
             }
         }
@@ -517,6 +563,7 @@ impl Harness {
                 return Some(Event::Snapshot(Err(Fault::Trap("scripted".into()))));
             }
             Action::Snapshot => {
+                self.snapshots.push(self.core.counters().faults);
                 let snapshot = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), Instance::snapshot);
                 return Some(Event::Snapshot(snapshot));
             }
@@ -590,6 +637,10 @@ impl Harness {
         if self.traps.contains(&self.turns) {
             self.instance = None;
             return Err(Fault::Trap("scripted".into()));
+        }
+        if let Some(fault) = self.weakness.as_mut().and_then(|faults| faults(input)) {
+            self.instance = None;
+            return Err(fault);
         }
         let instance = self.instance.as_mut().ok_or_else(|| Fault::Trap("no instance".into()))?;
         let mut output = instance.turn(input)?;

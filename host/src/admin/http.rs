@@ -73,7 +73,9 @@ mod tests {
             pchannels,
         };
         assert_eq!(ailment(&node(vec![pchannel("working")])), None);
-        for state in ["dead", "scan failing", "dead letters failing", "not answering", "fenced", "recovering again", "in_recovery"] {
+        for state in
+            ["dead", "scan failing", "dead letters failing", "not answering", "stopped", "fenced", "recovering again", "in_recovery"]
+        {
             let said = ailment(&node(vec![pchannel("working"), pchannel(state)]));
             assert_eq!(said, Some(format!("pchannel p_0 is {state}: a reason")));
         }

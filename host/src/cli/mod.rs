@@ -22,6 +22,7 @@ mod export;
 mod failure;
 mod flush;
 mod ingest;
+mod quarantine;
 mod request;
 mod scan;
 mod screen;
@@ -110,6 +111,11 @@ enum Command {
     Swap(AtNode<swap::Swap>),
     /// Have the component before decide again.
     Rollback(AtNode<swap::Rollback>),
+    /// List messages that cannot be flushed, or append them again.
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
     /// Show what is in a segment file.
     Binlog(binlog::Binlog),
     /// Look at a component's file, or try it.
@@ -129,6 +135,14 @@ enum CollectionCommand {
     Drop(AtNode<collection::Drop>),
     /// List the collections.
     List(AtNode<collection::List>),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineCommand {
+    /// List the messages that are set aside, why, and what became of them.
+    List(AtNode<quarantine::List>),
+    /// Append messages that are set aside again, with new ticks; returns when they are durable in the log.
+    Retry(AtNode<quarantine::Retry>),
 }
 
 /// A request and the node it is for.
@@ -181,6 +195,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(at) => at.run(Request::Explain),
         Command::Swap(at) => at.run(Request::Swap),
         Command::Rollback(at) => at.run(Request::Rollback),
+        Command::Quarantine { command: QuarantineCommand::List(at) } => at.run(Request::QuarantineList),
+        Command::Quarantine { command: QuarantineCommand::Retry(at) } => at.run(Request::QuarantineRetry),
         Command::Binlog(binlog) => binlog.run(),
         Command::Component { command } => command.run(),
         Command::Bench(bench) => bench.run(),

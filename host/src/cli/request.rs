@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{collection, delete, export, flush, ingest, scan, segments, status, swap};
+use super::{collection, delete, export, flush, ingest, quarantine, scan, segments, status, swap};
 use crate::node::Node;
 
 /// One request; it crosses the socket as one line of JSON.
@@ -23,6 +23,8 @@ pub(crate) enum Request {
     Explain(status::Explain),
     Swap(swap::Swap),
     Rollback(swap::Rollback),
+    QuarantineList(quarantine::List),
+    QuarantineRetry(quarantine::Retry),
 }
 
 /// How far a request is.
@@ -85,6 +87,8 @@ impl Request {
             Request::Explain(r) => r.run(node),
             Request::Swap(r) => r.run(node, sink),
             Request::Rollback(r) => r.run(node, sink),
+            Request::QuarantineList(_) => quarantine::list(node),
+            Request::QuarantineRetry(r) => r.run(node),
         }
     }
 
@@ -108,6 +112,8 @@ impl Request {
             Request::Status(_) => status::render(done),
             Request::Segments(_) => segments::render(done),
             Request::Swap(_) | Request::Rollback(_) => swap::render(done),
+            Request::QuarantineList(_) => quarantine::render_list(done),
+            Request::QuarantineRetry(_) => quarantine::render_retry(done),
             Request::Explain(_) => format!("{}\n  host:      {}\n  component: {}", text("vchannel"), text("pin"), text("component")),
         }
     }

@@ -97,6 +97,9 @@ impl Driver {
             probation: settings.probation(),
             ..Limits::default()
         };
+        let mut core = Pchannel::new(caller.clone(), limits);
+        let (settled, skipped) = dead_letters.names(peers.log.wal());
+        core.remember(settled, skipped);
         let stop = Stop::default();
         let syncs = Arc::default();
         let (questions, asked) = unbounded();
@@ -107,7 +110,7 @@ impl Driver {
         let good_version = good.as_ref().map(|(version, _)| version.clone());
         let (batches_again, read_again) = bounded(BATCHES);
         let mut running = Running {
-            core: Pchannel::new(caller, limits).running(version.clone(), good_version, on_probation),
+            core: core.running(version.clone(), good_version, on_probation),
             config: settings.guest(&pchannel, term),
             components: good.into_iter().chain([(version, guests)]).collect(),
             told,

@@ -19,6 +19,7 @@ mod guest;
 mod orphans;
 mod pieces;
 mod place;
+mod quarantine;
 mod read;
 mod scan;
 #[cfg(test)]
@@ -35,15 +36,17 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{CallError, SegmentInfo};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Status;
 
+pub use self::dead_letters::Again;
 pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
+pub use self::quarantine::{Quarantined, Retried};
 #[cfg(test)]
 pub(crate) use self::scripted::eventually;
 pub use self::settings::Settings;
@@ -51,6 +54,7 @@ pub use self::swaps::{Line as SwapLine, Rehearsed, Step as SwapLineStep, SwapOpt
 pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;
 
+use self::dead_letters::DeadLetters;
 use self::directory::Directory;
 use self::driver::Driver;
 use self::orphans::remove_orphans;
@@ -192,6 +196,10 @@ pub struct Node {
     swaps: Swaps,
     assignments: Assignments,
     logs: BTreeMap<String, Arc<EmbeddedLog>>,
+    /// By pchannel.
+    letters: BTreeMap<String, DeadLetters>,
+    /// Held while dead letters are appended again.
+    retries: Mutex<()>,
     coordinator: Arc<EmbeddedCoordinator>,
     chunks: Arc<ChunkStore>,
     directory: Directory,
@@ -217,9 +225,13 @@ impl Node {
             logs.insert(name.clone(), stores.open_pchannel(&name, term, coordinator.clone())?);
         }
         let assignments = Assignments::load(&logs)?;
-        let mut node = Node { settings, swaps, drivers: Vec::new(), assignments, logs, coordinator, chunks, directory };
+        let letters = logs.keys().map(|name| Ok((name.clone(), directory.dead_letters(name)?)));
+        let letters = letters.collect::<Result<_, NodeError>>()?;
+        let (drivers, retries) = (Vec::new(), Mutex::new(()));
+        let mut node = Node { settings, swaps, drivers, assignments, logs, letters, retries, coordinator, chunks, directory };
         node.finish_ddl()?;
-        for log in node.logs.values() {
+        for (name, letters) in &node.letters {
+            let log = node.log_named(name)?;
             let peers = workers::Peers {
                 log: log.clone(),
                 coordinator: node.coordinator.clone(),
@@ -227,9 +239,8 @@ impl Node {
                 filter: node.settings.bloom_filter,
                 delta_form: node.settings.delta_log,
             };
-            let dead_letters = node.directory.dead_letters(log.pchannel())?;
-            node.drivers
-                .push(Driver::start(peers, dead_letters, node.swaps.components(log.pchannel())?, &node.settings).map_err(|e| setup(&e))?);
+            let components = node.swaps.components(name)?;
+            node.drivers.push(Driver::start(peers, letters.clone(), components, &node.settings).map_err(|e| setup(&e))?);
         }
         Ok(node)
     }

@@ -51,7 +51,7 @@ impl<'a> Wait<'a> {
             };
             match status.state.as_str() {
                 "working" | "in_recovery" => {}
-                "fenced" | "log moved" | "dead" | "closing" => {
+                "fenced" | "log moved" | "dead" | "stopped" | "closing" => {
                     return Err(NodeError::Stuck { channel: shard.vchannel.clone(), why: said() });
                 }
                 _ => {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_wait_ends_at_once_when_its_pchannel_has_stopped_for_good() {
         let shards = shards();
-        for state in ["dead", "fenced", "log moved", "closing"] {
+        for state in ["dead", "fenced", "log moved", "stopped", "closing"] {
             let error = Wait::new(&shards).check(&[status(state)], Instant::now()).unwrap_err().to_string();
             assert!(error.contains("p_0_1v0") && error.contains(state) && error.contains("a reason"), "{error}");
             let elsewhere = Status { pchannel: "p_1".into(), ..status(state) };

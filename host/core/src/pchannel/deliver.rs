@@ -16,6 +16,9 @@ use crate::scan::{BadRecord, Scanned};
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
 
+/// Why a message is set aside that was before: the reason is stored with it.
+const KNOWN: &str = "it was set aside before, and what became of it is known";
+
 /// Where a delivered message stands.
 struct Place<'a> {
     channel: ChannelIndex,
@@ -53,7 +56,7 @@ impl Pchannel {
     }
 
     /// Stores a record that is no message in the dead-letter file. Rows count as quarantined as far as they can be counted; a control
-    /// message leaves its channel, or every channel, in a state that nobody knows.
+    /// message leaves its channel, or every channel, in a state that nobody knows, unless an operator gave its effect up.
     ///
     /// What concerns the whole pchannel is passed over if it detaches nobody: every channel met it, or will, in the main scan.
     pub(super) fn set_record_aside(&mut self, bad: BadRecord, detaches_all: bool) {
@@ -61,24 +64,33 @@ impl Pchannel {
         let reason = malformed.error.to_string();
         let record = malformed.record;
         let rows = rows_of(kind, &record.payload);
+        let tick = tick.unwrap_or_default();
+        let skipped = self.poison.skipped.contains(&record.id, &vchannel, tick);
         self.dead_letter(DeadLetter {
             id: record.id,
             vchannel: vchannel.clone(),
-            tick: tick.unwrap_or_default(),
+            tick,
             reason: reason.clone(),
+            poison: false,
             properties: record.properties,
             payload: record.payload,
         });
-        self.malformed(kind, &vchannel, rows, &reason, detaches_all);
+        match kind {
+            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => self.count_malformed(kind, &vchannel, rows),
+            _ if skipped => {}
+            kind => self.malformed_control(kind, &vchannel, &reason, detaches_all),
+        }
     }
 
-    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str, detaches_all: bool) {
+    /// Rows of a record that is no message count as quarantined, as far as they can be counted.
+    fn count_malformed(&mut self, kind: MessageType, vchannel: &str, rows: u64) {
+        if !vchannel.is_empty() {
+            self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
+        }
+    }
+
+    fn malformed_control(&mut self, kind: Option<MessageType>, vchannel: &str, reason: &str, detaches_all: bool) {
         match kind {
-            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => {
-                if !vchannel.is_empty() {
-                    self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
-                }
-            }
             Some(MessageType::TIME_TICK) => {}
             Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) if !detaches_all => {}
             Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) => {
@@ -117,13 +129,15 @@ impl Pchannel {
         if let Some((inserts, rows)) = rows {
             self.count_quarantined(&message.vchannel, inserts, rows);
         }
-        let detach = rows.is_none() && self.channels.contains_key(&index);
+        let skipped = self.poison.skipped.contains(&message.id, &message.vchannel, message.tick);
+        let detach = rows.is_none() && !skipped && self.channels.contains_key(&index);
         let text = format!("a control message was set aside: {reason}");
         self.dead_letter(DeadLetter {
             id: message.id.clone(),
             vchannel: message.vchannel.clone(),
             tick: message.tick,
             reason,
+            poison: false,
             properties: message.properties.clone(),
             payload: message.payload.clone(),
         });
@@ -137,7 +151,8 @@ impl Pchannel {
         let mut bad_transactions = BTreeSet::new();
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
-            let verdict = self.check_body(message).err();
+            let known = self.poison.known.contains(&message.id, &message.vchannel, message.tick);
+            let verdict = if known { Some(KNOWN.to_owned()) } else { self.check_body(message).err() };
             if let (Some(_), Some(txn)) = (&verdict, &message.txn) {
                 bad_transactions.insert(txn.txn_id);
             }
@@ -176,13 +191,20 @@ impl Pchannel {
             };
             bad.extend(checked.err().map(|reason| (ordinal, reason)));
         }
-        self.set_pinned_aside(index, None, bad);
+        self.set_pinned_aside(index, None, bad, false);
     }
 
     /// Sets messages aside that are pinned already. One with a bad body takes its transaction along, but for what is being written: of the
-    /// syncs that run, only `refused` has written nothing.
-    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>) {
-        let Some(account) = self.channels.get(&index) else { return };
+    /// syncs that run, only `refused` has written nothing. Returns what was set aside.
+    pub(super) fn set_pinned_aside(
+        &mut self,
+        index: ChannelIndex,
+        refused: Option<Target>,
+        mut bad: Vec<(Ordinal, String)>,
+        poison: bool,
+    ) -> BTreeSet<Ordinal> {
+        let mut aside = BTreeSet::new();
+        let Some(account) = self.channels.get(&index) else { return aside };
         let bad_txns: BTreeSet<i64> = bad.iter().filter_map(|(ordinal, _)| account.pins.get(ordinal)?.txn).collect();
         let named: BTreeSet<Ordinal> = bad.iter().map(|&(ordinal, _)| ordinal).collect();
         if !bad_txns.is_empty() {
@@ -194,7 +216,7 @@ impl Pchannel {
             bad.extend(siblings.map(|(&o, p)| (o, sibling_of_a_bad_body(p.txn.unwrap_or_default()))));
         }
         for (ordinal, reason) in bad {
-            let Some(account) = self.channels.get_mut(&index) else { return };
+            let Some(account) = self.channels.get_mut(&index) else { return aside };
             let Some(pin) = account.pins.get(&ordinal) else { continue };
             let payload = match &pin.what {
                 Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
@@ -205,13 +227,16 @@ impl Pchannel {
                 vchannel: account.name.clone(),
                 tick: pin.position.tick,
                 reason: format!("message {ordinal} of the scan: {reason}"),
+                poison,
                 properties: pin.properties.clone(),
                 payload,
             };
             account.forget_in_jobs(ordinal);
             account.unpin(ordinal, End::Quarantined);
+            aside.insert(ordinal);
             self.dead_letter(letter);
         }
+        aside
     }
 
     fn deliver_one(&mut self, message: Message, group_end: bool, behind: bool, bad: Option<String>) {
@@ -527,5 +552,5 @@ fn check_keys(payload: &Bytes, rows: u64, schema: Option<&Schema>) -> Result<(),
 }
 
 fn sibling_of_a_bad_body(txn_id: i64) -> String {
-    format!("another message of transaction {txn_id} is malformed")
+    format!("another message of transaction {txn_id} is set aside")
 }

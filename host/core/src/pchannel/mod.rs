@@ -8,10 +8,12 @@
 //! | `work` | calls and writes: what their ends mean |
 //! | `swap` | one version of the component after another |
 //! | `rejoin` | detached channels come back |
+//! | `poison` | the search for a message on which every instance faults |
 //! | `status` | what an operator sees |
 
 mod deliver;
 mod intents;
+mod poison;
 mod rejoin;
 mod status;
 mod swap;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use tidegate_message::schema::Schema;
 use tidegate_message::{Message, MessageId, Properties};
 
+pub use poison::MessageNames;
 pub use status::{ChannelStatus, Status};
 pub use swap::{Order, Probation, REFUSALS_MAX, SwapStep, Told, Verdict, Version};
 
@@ -290,6 +293,8 @@ pub struct DeadLetter {
     pub tick: u64,
     /// Why it is here.
     pub reason: String,
+    /// The component faults on it, or on another message of its transaction: the host knows it when it is met again.
+    pub poison: bool,
     /// Its properties.
     pub properties: Properties,
     /// Its payload.
@@ -311,6 +316,8 @@ pub enum Phase {
     Fenced(String),
     /// Waiting to recover with a new instance, and why.
     Backoff(String),
+    /// No instance gets on, and no message is to blame: waits for an operator.
+    Stopped(String),
 }
 
 /// Failures in a row after which a channel over its share is given up: about six seconds of backoff.
@@ -350,6 +357,7 @@ pub struct Pchannel {
     last_fault_ms: u64,
     journal: Journal,
     swaps: swap::Swaps,
+    poison: poison::Poison,
     report: TurnReport,
     /// The instance has not run yet: its first turn needs no news.
     fresh: bool,
@@ -425,6 +433,7 @@ impl Pchannel {
             faults: 0,
             last_fault_ms: 0,
             journal: Journal::default(),
+            poison: poison::Poison::default(),
             report: TurnReport::default(),
             fresh: true,
             declined: false,
@@ -495,6 +504,7 @@ impl Pchannel {
                 self.instance = Instance::Ready;
             }
             Event::Snapshot(Err(fault)) => self.fault(&fault),
+            Event::Turned(Ok(_)) if self.poison.is_trying() => self.trial_ended(false),
             Event::Turned(Ok(output)) => self.turned(output),
             Event::Turned(Err(fault)) => self.fault(&fault),
         }
@@ -527,7 +537,7 @@ impl Pchannel {
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Fenced(_))
+        matches!(self.phase, Phase::Closing | Phase::Fenced(_) | Phase::Stopped(_))
     }
 
     fn advance(&mut self) {
@@ -550,7 +560,7 @@ impl Pchannel {
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { version: self.swaps.version.clone(), resume: None, replay: Vec::new() });
             }
-            Instance::Ready if self.journal.wants_base() => {
+            Instance::Ready if self.journal.wants_base() && !self.poison.is_searching() => {
                 self.instance = Instance::Snapshotting;
                 self.out.push(Action::Snapshot);
             }
@@ -561,10 +571,12 @@ impl Pchannel {
 
     fn begin_turn(&mut self) {
         if let Some(input) = self.turn.clone() {
-            self.instance = Instance::Turning;
-            return self.out.push(Action::Turn(input));
+            return self.hand_out(input);
         }
         let pressure = self.wanted_bytes();
+        if let Some(input) = self.next_search_turn(pressure) {
+            return self.hand_out(input);
+        }
         let messages = !self.ready.is_empty() && !self.declined;
         let news = !self.completions.is_empty() || messages || self.report.more || self.fresh;
         if !news && (pressure == 0 || pressure == self.pressure) {
@@ -586,8 +598,11 @@ impl Pchannel {
     /// Hands out a page and every completion.
     fn run_turn(&mut self, page: Page) {
         let (completions, pressure) = (std::mem::take(&mut self.completions), self.wanted_bytes());
-        let input = Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket });
-        self.pressure = pressure;
+        self.hand_out(Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket }));
+    }
+
+    fn hand_out(&mut self, input: Arc<TurnInput>) {
+        self.pressure = input.pressure;
         self.instance = Instance::Turning;
         self.turn = Some(input.clone());
         self.out.push(Action::Turn(input));
@@ -625,6 +640,7 @@ impl Pchannel {
         for (nth, intent) in output.intents.iter().enumerate() {
             self.apply(input.first_ticket + nth as Ticket, intent);
         }
+        self.search_passed();
         if output.report.phase == GuestPhase::LogMoved && self.phase == Phase::Working {
             self.phase = Phase::LogMoved;
             self.out.push(Action::Notice(
@@ -636,20 +652,27 @@ impl Pchannel {
         self.watch_turn();
     }
 
-    /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more.
+    /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more; if that
+    /// faults too, the message that does it is looked for.
     fn fault(&mut self, fault: &Fault) {
         self.counters.faults += 1;
         if self.swaps.on_probation() && self.roll_back(&format!("it failed on probation: {fault}")) {
             return;
         }
+        if self.poison.is_searching() {
+            return self.search_faulted(fault);
+        }
         let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
         match self.journal.replay() {
             Some(replay) if !self.retried => {
                 self.retried = true;
+                self.poison.faulted(self.now_ms);
                 self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { version: self.swaps.version.clone(), resume: replay.base, replay: replay.turns });
             }
+            // In recovery there is no message yet.
+            Some(_) if self.phase == Phase::Working => self.search_poison(fault),
             _ => self.lose_instance(fault),
         }
     }
@@ -664,6 +687,7 @@ impl Pchannel {
         self.faults = if in_a_row { self.faults.saturating_add(1) } else { 1 };
         self.last_fault_ms = self.now_ms;
         self.retried = false;
+        self.poison.end_search();
         let wait = backoff_ms(self.faults);
         let text = format!("pchannel {}: the component failed: {fault}; a new instance recovers in {wait} ms", self.caller.pchannel);
         self.phase = Phase::Backoff(fault.to_string());
@@ -686,6 +710,7 @@ impl Pchannel {
         self.scan_from = None;
         self.turn = None;
         self.journal.reset();
+        self.poison.forget_scan();
         self.report = TurnReport::default();
         self.fresh = true;
         self.declined = false;

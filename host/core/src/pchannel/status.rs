@@ -149,6 +149,7 @@ impl Pchannel {
             Phase::LogMoved => ("log moved", None),
             Phase::Fenced(why) => ("fenced", Some(why.clone())),
             Phase::Backoff(why) => ("recovering again", Some(why.clone())),
+            Phase::Stopped(why) => ("stopped", Some(why.clone())),
         };
         let waits = self.calls.iter().filter_map(|c| c.last_error.clone()).next();
         Status {

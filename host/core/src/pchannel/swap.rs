@@ -189,6 +189,9 @@ impl Pchannel {
 
     /// Takes an order; it is carried out at the next boundary between two turns.
     pub(super) fn order(&mut self, order: Order) {
+        if matches!(self.phase, Phase::Stopped(_)) {
+            self.start_again();
+        }
         let refusal = if self.is_over() {
             Some(format!("the pchannel is {}", self.status().state))
         } else {
@@ -220,7 +223,7 @@ impl Pchannel {
                 false
             }
             // A turn to be handed out again goes first; completions are taken before, so that both sides count the same.
-            Instance::Ready if self.turn.is_some() => false,
+            Instance::Ready if self.turn.is_some() || self.poison.is_searching() => false,
             Instance::Ready if !self.completions.is_empty() && carrying.drained < DRAIN_TURNS_MAX => {
                 carrying.drained += 1;
                 self.run_turn(Page::default());
@@ -351,6 +354,7 @@ impl Pchannel {
         match self.journal.replay().filter(|replay| untouched && replay.turns.is_empty() && replay.base.is_some()) {
             Some(replay) => {
                 self.retried = false;
+                self.poison.end_search();
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { version: good, resume: replay.base, replay: Vec::new() });
             }
@@ -466,6 +470,7 @@ impl Pchannel {
 
     pub(super) fn recover_at(&mut self, at_ms: u64) {
         self.retried = false;
+        self.poison.end_search();
         self.turn = None;
         self.phase = Phase::InRecovery;
         self.instance = Instance::Absent(at_ms);

@@ -578,7 +578,7 @@ impl Pchannel {
         match result {
             Ok(Outcome::Written(written)) => self.save(channel, target, written),
             Ok(Outcome::BadRows(bad)) => {
-                self.set_pinned_aside(channel, Some(target), bad);
+                self.set_pinned_aside(channel, Some(target), bad, false);
                 let Some(account) = self.channels.get_mut(&channel) else { return };
                 let Some(front) = account.jobs(target).front() else { return };
                 let (batch, flush) = (front.batch.clone(), front.flush);
