@@ -2,27 +2,46 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
 use crate::contract::Ordinal;
 use crate::mutants::{Mutant, is_mutated};
 
 /// Rows of one segment (or deletes of one partition) that wait for a sync, and the syncs that run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buffer {
     open: Option<Batch>,
-    /// Batches whose sync was asked for, oldest first.
-    syncing: VecDeque<Batch>,
+    /// Oldest first.
+    syncing: VecDeque<Sync>,
+}
+
+/// A sync that was asked for and has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// The ordinal it was asked up to: that of its last row, or of a later message that asked for it.
+    pub up_to: Ordinal,
+    /// Its rows; `None` if there were none to write.
+    pub batch: Option<Batch>,
+}
+
+impl Sync {
+    /// Returns the first ordinal that is not durable before it ends.
+    pub fn first(&self) -> Ordinal {
+        self.batch.map_or(self.up_to, |b| b.first)
+    }
+
+    /// Returns the rows that it writes.
+    pub fn rows(&self) -> u64 {
+        self.batch.map_or(0, |b| b.rows)
+    }
 }
 
 /// A run of rows that one sync writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// First message.
     pub first: Ordinal,
     /// Tick of the first message.
     pub first_tick: u64,
-    /// Last message so far; of a sync, the ordinal it was asked up to.
+    /// Last message so far.
     pub last: Ordinal,
     /// Rows so far.
     pub rows: u64,
@@ -31,6 +50,11 @@ pub struct Batch {
 }
 
 impl Buffer {
+    /// A buffer of these batches and syncs, oldest first.
+    pub(crate) fn of(open: Option<Batch>, syncing: VecDeque<Sync>) -> Self {
+        Self { open, syncing }
+    }
+
     /// Adds a message and returns the batch so far.
     pub fn append(&mut self, ordinal: Ordinal, tick: u64, rows: u64, bytes: u64) -> Batch {
         let batch = self.open.get_or_insert(Batch { first: ordinal, first_tick: tick, last: ordinal, rows: 0, bytes: 0 });
@@ -45,33 +69,40 @@ impl Buffer {
         self.open.as_ref()
     }
 
-    /// Ends the open batch at its last message, or at `up_to` if that is later, and counts it as syncing. Without rows, a batch that
-    /// only carries `up_to` is counted, so that the sync has an owner.
-    pub fn cut(&mut self, up_to: Option<Ordinal>, tick: u64) -> Ordinal {
-        let mut batch = self.open.take().unwrap_or_else(|| {
-            let at = up_to.unwrap_or_default();
-            Batch { first: at, first_tick: tick, last: at, rows: 0, bytes: 0 }
-        });
-        batch.last = batch.last.max(up_to.unwrap_or_default());
-        self.syncing.push_back(batch);
-        batch.last
+    /// Ends the open batch and counts it as syncing, up to its last message, or to `up_to` if that is later. Without rows a sync is counted
+    /// that only has `up_to`, so that it has an owner.
+    pub fn cut(&mut self, up_to: Option<Ordinal>) -> Ordinal {
+        let batch = self.open.take();
+        let up_to = batch.map_or(0, |b| b.last).max(up_to.unwrap_or_default());
+        self.syncing.push_back(Sync { up_to, batch });
+        up_to
     }
 
     /// Removes the sync that ended; `false` if there is none such.
     pub fn synced(&mut self, up_to: Ordinal) -> bool {
-        let at = self.syncing.iter().position(|b| b.last == up_to);
+        let at = self.syncing.iter().position(|s| s.up_to == up_to);
         at.is_some_and(|at| self.syncing.remove(at).is_some())
     }
 
     /// Returns the first ordinal that is not durable.
     pub fn floor(&self) -> Option<Ordinal> {
         let syncing = self.syncing.front().filter(|_| !is_mutated(Mutant::ForgetSyncing));
-        syncing.or(self.open.as_ref()).map(|b| b.first)
+        syncing.map(Sync::first).or(self.open.map(|b| b.first))
     }
 
     /// Returns the oldest sync that runs.
-    pub fn syncing(&self) -> Option<&Batch> {
+    pub fn syncing(&self) -> Option<&Sync> {
         self.syncing.front()
+    }
+
+    /// Returns the syncs that run, oldest first.
+    pub(crate) fn syncs(&self) -> impl ExactSizeIterator<Item = &Sync> {
+        self.syncing.iter()
+    }
+
+    /// Returns the batches that are not durable, oldest first: those being written, then the open one.
+    pub fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.syncing.iter().filter_map(|s| s.batch.as_ref()).chain(&self.open)
     }
 
     /// Whether nothing waits and nothing runs.
@@ -89,7 +120,7 @@ mod tests {
         let mut buffer = Buffer::default();
         buffer.append(3, 30, 1, 10);
         buffer.append(5, 50, 1, 10);
-        assert_eq!(buffer.cut(None, 0), 5);
+        assert_eq!(buffer.cut(None), 5);
         buffer.append(8, 80, 1, 10);
         assert_eq!(buffer.floor(), Some(3));
         assert!(buffer.synced(5));
@@ -100,7 +131,7 @@ mod tests {
     #[test]
     fn a_cut_without_rows_still_pins_its_control_message() {
         let mut buffer = Buffer::default();
-        assert_eq!(buffer.cut(Some(7), 70), 7);
+        assert_eq!(buffer.cut(Some(7)), 7);
         assert_eq!(buffer.floor(), Some(7));
     }
 }

@@ -42,14 +42,14 @@ pub enum Service {
     Attached,
     /// Its DropCollection was met; the coordinator was told.
     Dropping(Ordinal),
-    /// Given up until the next recovery, and why.
+    /// Given up until the host serves its name again, under a new index, and why.
     Detached(String),
     /// It does not exist (any more): its messages are filtered for this reason.
     Gone(FilterReason),
 }
 
 /// A segment that takes, or took, rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Its partition.
     pub partition: i64,
@@ -77,7 +77,7 @@ impl Segment {
 }
 
 /// A virtual channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     /// Its index.
     pub index: ChannelIndex,
@@ -107,7 +107,7 @@ pub struct Channel {
     pub reporting: Option<Ordinal>,
     /// When to report next.
     pub report_due: u64,
-    filter_run: Option<Filtered>,
+    pub(crate) filter_run: Option<Filtered>,
 }
 
 impl Channel {

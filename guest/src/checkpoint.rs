@@ -6,6 +6,8 @@
 //! | a control message not acknowledged  | the first of them, if earlier |
 //! | neither                             | the end of the last group     |
 //! ```
+//!
+//! A channel that is behind has no checkpoint but the first two: the last group is not its own.
 
 use crate::contract::*;
 use crate::flusher::{Flusher, Stage, Timer};
@@ -15,15 +17,17 @@ use crate::policy::{LOGICAL_BITS, spread};
 impl Flusher {
     /// The period of a channel's report has passed.
     pub(crate) fn report_due(&mut self, index: ChannelIndex, due: u64) {
+        let clock = self.clock(index);
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         if !channel.is_attached() || channel.report_due != due {
             return;
         }
         // Channels stay apart: the next report is a period after the last one was due, not after the tick that found many of them due.
         let period = self.config.report_period_ms;
-        let apart = self.state.tick.saturating_add((spread(i64::from(index), period) + 1) << LOGICAL_BITS);
-        channel.report_due = due.saturating_add(period << LOGICAL_BITS).max(apart);
-        self.state.timers.insert((channel.report_due, index, Timer::Report));
+        let apart = clock.saturating_add((spread(i64::from(index), period) + 1) << LOGICAL_BITS);
+        let next = due.saturating_add(period << LOGICAL_BITS).max(apart);
+        channel.report_due = next;
+        self.set_timer(next, index, Timer::Report);
         self.state.reports.insert(index);
     }
 
@@ -32,7 +36,10 @@ impl Flusher {
         for &index in &self.state.flush_waits {
             let Some(channel) = self.state.channels.get(&index) else { continue };
             let wanted = channel.flush_wait.unwrap_or_default();
-            let reached = channel.floor().is_none_or(|floor| floor > wanted) && self.state.group_end >= wanted;
+            let reached = match channel.floor() {
+                Some(floor) => floor > wanted,
+                None => !self.is_behind(index),
+            } && self.state.group_end >= wanted;
             if reached && channel.reporting.is_none() {
                 self.state.reports.insert(index);
             }
@@ -45,8 +52,9 @@ impl Flusher {
         let mut checkpoints = Vec::new();
         while checkpoints.len() < self.config.reports_max as usize {
             let Some(index) = self.state.reports.pop_first() else { break };
+            let behind = self.is_behind(index);
             let Some(channel) = self.state.channels.get_mut(&index).filter(|c| c.is_attached()) else { continue };
-            let at = channel.floor().unwrap_or(self.state.group_end);
+            let Some(at) = channel.floor().or((!behind).then_some(self.state.group_end)) else { continue };
             // CK-1: never back, and nothing to say when it stands.
             if at > channel.stored.max(channel.reporting.unwrap_or_default()) {
                 channel.reporting = Some(at);
@@ -88,10 +96,10 @@ impl Flusher {
         // A report that was not taken is made again with the period, not at once.
         let refused = channel.reporting.take().is_some_and(|asked| at < asked);
         if channel.is_attached() && at > channel.stored {
-            self.state.stored.remove(&(channel.stored, index));
-            self.state.stored.insert((at, index));
-            channel.stored = at;
+            let before = std::mem::replace(&mut channel.stored, at);
+            self.checkpoint_stored(index, before, at);
         }
+        let Some(channel) = self.state.channels.get_mut(&index) else { return };
         if refused || channel.flush_wait.is_some_and(|wanted| channel.stored >= wanted) {
             channel.flush_wait = None;
             self.state.flush_waits.remove(&index);

@@ -1,4 +1,4 @@
-//! The border in plain Rust: what `wit/0.1.0` says, so that the logic also builds and runs natively.
+//! The border in plain Rust: what `wit/0.2.0` says, so that the logic also builds and runs natively.
 
 use serde::{Deserialize, Serialize};
 
@@ -312,7 +312,7 @@ pub trait Host {
     fn drop_channel(&mut self, channel: ChannelIndex, at: Ordinal) -> Ticket;
     /// Says what is not to be stored.
     fn filter(&mut self, messages: &[Filtered]);
-    /// Gives a channel up until the next recovery.
+    /// Gives a channel up: the host serves its name again under a new index, or at the next recovery.
     fn detach(&mut self, channel: ChannelIndex, reason: &str);
     /// Reports channel checkpoints.
     fn report(&mut self, checkpoints: &[(ChannelIndex, Ordinal)]) -> Ticket;
@@ -322,6 +322,42 @@ pub trait Host {
     fn log_enabled(&self, level: Level) -> bool;
     /// Records an event.
     fn log(&mut self, level: Level, message: &str, fields: &[(&str, String)]);
+}
+
+/// Rows of one segment, or deletes of one partition, that the component holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// Deletes of a partition instead of rows of a segment.
+    pub deletes: bool,
+    /// The segment; for deletes the partition.
+    pub id: i64,
+    /// First message.
+    pub first: Ordinal,
+    /// Last message.
+    pub last: Ordinal,
+    /// Rows, or keys.
+    pub rows: u64,
+    /// Bytes in a buffer.
+    pub bytes: u64,
+}
+
+/// The exports: a version of the logic, between its start and its end.
+pub trait Logic: Sized {
+    /// Begins, or goes on from a snapshot.
+    ///
+    /// # Errors
+    /// Says why the snapshot is not ours.
+    fn start(config: Config, resume: Option<&[u8]>) -> Result<Self, String>;
+    /// Takes completions and messages, records intents. `pressure` is the number of staged bytes that the host wants written soon.
+    fn turn(&mut self, host: &mut impl Host, completions: &[Completion], pressure: u64) -> Report;
+    /// Returns the whole state, for a successor.
+    fn snapshot(&self) -> Vec<u8>;
+    /// Returns what it holds, as [`crate::Flusher::accounts`] does.
+    fn accounts(&self) -> Vec<Holding>;
+    /// Says why a channel's checkpoint is where it is.
+    fn explain(&self, channel: ChannelIndex) -> String;
 }
 
 /// Limits and periods; times are event time in milliseconds.

@@ -10,7 +10,12 @@ impl Flusher {
     /// Dispatches one message to its channel, to all of them, or to none, and ends its group.
     pub(crate) fn dispatch(&mut self, host: &mut impl Host, index: ChannelIndex, message: Message) {
         let persisted = message.flags & flag::PERSISTED != 0;
-        if message.kind == kind::TIME_TICK && !persisted && policy::elapsed_ms(self.state.tick, message.tick) < self.config.idle_tick_ms {
+        if message.kind == kind::TIME_TICK && index != EVERY_CHANNEL {
+            self.join(index, message.ordinal);
+        } else if message.kind == kind::TIME_TICK
+            && !persisted
+            && policy::elapsed_ms(self.state.tick, message.tick) < self.config.idle_tick_ms
+        {
             self.state.counts.idle_ticks_filtered += 1;
             return;
         }
@@ -26,11 +31,16 @@ impl Flusher {
         } else {
             self.dispatch_to(host, index, message);
         }
-        self.state.tick = tick;
+        // Event time is the others': it does not go back with one that is behind.
+        let behind = self.is_read_again(index, flags, tick);
+        match self.state.behind.get_mut(&index).filter(|_| behind) {
+            Some(behind) => behind.tick = tick,
+            None => self.state.tick = self.state.tick.max(tick),
+        }
         self.arm_reports();
         if flags & flag::GROUP_END != 0 {
             self.state.group_end = ordinal;
-            self.end_group(host);
+            self.end_group(host, behind.then_some(index));
         }
         if kind == kind::ALTER_WAL && pchannel_wide {
             self.state.stage = Stage::Sealing(ordinal);
@@ -38,7 +48,8 @@ impl Flusher {
     }
 
     fn dispatch_to_all(&mut self, host: &mut impl Host, message: &Message) {
-        let channels: Vec<ChannelIndex> = self.state.channels.keys().copied().collect();
+        // One that is behind meets the message in its own time.
+        let channels: Vec<ChannelIndex> = self.state.channels.keys().copied().filter(|&index| !self.is_behind(index)).collect();
         for index in channels {
             self.dispatch_to(host, index, message.clone());
         }

@@ -3,6 +3,7 @@
 use crate::channel::{Channel, Service};
 use crate::contract::{ChannelIndex, Ordinal};
 use crate::flusher::{Flusher, Stage};
+use crate::policy::LOGICAL_BITS;
 
 impl Flusher {
     /// Says what holds the channel's checkpoint.
@@ -15,9 +16,13 @@ impl Flusher {
         };
         match &channel.service {
             Service::Asking(held) => format!("waits for the coordinator's recovery information; {} messages wait with it", held.len()),
-            Service::Detached(reason) => format!("detached: {reason}; it is tried again at the next recovery"),
+            Service::Detached(reason) => format!("detached: {reason}; it is served again when the host lets it rejoin"),
             Service::Dropping(at) => format!("being dropped: the coordinator has not acknowledged the DropCollection message {at}"),
             Service::Gone(reason) => format!("not served: {reason:?}"),
+            Service::Attached if self.is_behind(index) => {
+                let floor = channel.floor().map_or_else(|| "nothing waits".to_owned(), |floor| self.explain_floor(channel, floor));
+                format!("catches up, at event time {} ms: {floor}", self.clock(index) >> LOGICAL_BITS)
+            }
             Service::Attached => match channel.floor() {
                 None => format!("nothing holds it: stored {}, last whole group ends at {}", channel.stored, self.state.group_end),
                 Some(floor) => self.explain_floor(channel, floor),
@@ -31,8 +36,8 @@ impl Flusher {
         let holder = segments.chain(deletes).find(|(_, b)| b.floor() == Some(floor));
         match holder {
             Some((what, buffer)) => match (buffer.syncing(), buffer.open()) {
-                (Some(batch), _) => {
-                    format!("held by {what}: a sync of {} rows, messages {} to {}, is in flight", batch.rows, batch.first, batch.last)
+                (Some(sync), _) => {
+                    format!("held by {what}: a sync of {} rows, messages {} to {}, is in flight", sync.rows(), sync.first(), sync.up_to)
                 }
                 (None, Some(batch)) => format!(
                     "held by {what}: {} rows ({} bytes) since message {} wait for a full buffer, {} s of event time or a flush",

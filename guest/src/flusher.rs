@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Message, Segment, Service};
 use crate::contract::*;
 use crate::mutants::{Mutant, is_mutated};
+use crate::policy::Policy;
+use crate::rejoin::Behind;
 
 /// The state of one pchannel's flusher.
 ///
@@ -23,13 +25,14 @@ use crate::mutants::{Mutant, is_mutated};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flusher {
     pub(crate) config: Config,
+    pub(crate) policy: Policy,
     pub(crate) state: State,
-    /// Sections of a newer version's snapshot, carried verbatim.
+    /// Sections beside those of the base state, carried verbatim.
     pub(crate) foreign_sections: Vec<crate::snapshot::Section>,
 }
 
 /// What a snapshot carries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub stage: Stage,
     /// By index.
@@ -48,6 +51,10 @@ pub(crate) struct State {
     pub full: BTreeSet<(ChannelIndex, Timer)>,
     /// Channels with a run of filtered messages that was not handed to the host.
     pub filter_runs: BTreeSet<ChannelIndex>,
+    /// Channels that are detached.
+    pub detached: BTreeSet<ChannelIndex>,
+    /// Channels that were detached, and whose checkpoint is not past the place where they joined the others.
+    pub behind: BTreeMap<ChannelIndex, Behind>,
     /// The last message of the last whole group.
     pub group_end: Ordinal,
     /// Tick of the last dispatched message.
@@ -85,10 +92,41 @@ pub(crate) enum Timer {
     Report,
 }
 
+impl Logic for Flusher {
+    fn start(config: Config, resume: Option<&[u8]>) -> Result<Self, String> {
+        match resume {
+            Some(snapshot) => Self::restore(config, snapshot).map_err(|e| e.to_string()),
+            None => Ok(Self::new(config)),
+        }
+    }
+
+    fn turn(&mut self, host: &mut impl Host, completions: &[Completion], pressure: u64) -> Report {
+        self.turn(host, completions, pressure)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.snapshot()
+    }
+
+    fn accounts(&self) -> Vec<Holding> {
+        self.accounts()
+    }
+
+    fn explain(&self, channel: ChannelIndex) -> String {
+        self.explain(channel)
+    }
+}
+
 impl Flusher {
     /// Begins from nothing: the first turn asks the coordinator.
     pub fn new(config: Config) -> Self {
-        Self { config, state: State::default(), foreign_sections: Vec::new() }
+        Self { config, policy: Policy::default(), state: State::default(), foreign_sections: Vec::new() }
+    }
+
+    /// Goes on with another policy; batches that are open already end by it as well.
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Takes completions and messages, records intents. `pressure` is the number of staged bytes that the host wants written soon.
@@ -100,7 +138,8 @@ impl Flusher {
         for completion in completions {
             self.complete(host, completion);
         }
-        if self.state.stage == Stage::Working {
+        // A channel that is behind goes on to the end of the log as the others did.
+        if matches!(self.state.stage, Stage::Working | Stage::Sealing(_)) {
             let page = host.next(self.config.page_max);
             self.read(host, page);
         }
@@ -134,7 +173,7 @@ impl Flusher {
             let mut body = None;
             while let Some(control) = controls.next_if(|c| c.ordinal <= ordinal) {
                 match control.body {
-                    ControlBody::Intern(name) => self.meet(host, page.channels[at], name),
+                    ControlBody::Intern(name) => self.meet(host, page.channels[at], name, page.ticks[at]),
                     other => body = Some(other),
                 }
             }
@@ -150,16 +189,19 @@ impl Flusher {
                 tick: page.ticks[at],
                 body,
             };
-            self.dispatch(host, page.channels[at], message);
-            if matches!(self.state.stage, Stage::Sealing(_)) {
-                // Nothing of this log is ours after its AlterWAL message.
-                return;
+            // Nothing of this log is ours after its AlterWAL message, but what a channel that is behind has before it.
+            let settled = page.flags[at] & flag::SETTLED != 0;
+            if !matches!(self.state.stage, Stage::Sealing(_)) || (self.is_behind(page.channels[at]) && !settled) {
+                self.dispatch(host, page.channels[at], message);
             }
         }
     }
 
     /// A channel that the coordinator did not list: its messages wait until the coordinator says what it is.
-    fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String) {
+    fn meet(&mut self, host: &mut impl Host, index: ChannelIndex, name: String, tick: u64) {
+        if !self.come_back(index, &name, tick) && matches!(self.state.stage, Stage::Sealing(_)) {
+            return;
+        }
         if let Entry::Vacant(place) = self.state.channels.entry(index) {
             place.insert(Channel::new(index, name));
             // CK-3: its messages are pending until the answer.
@@ -236,10 +278,10 @@ impl Flusher {
         match (completion.kind, refusal.kind, segment) {
             // A Flush for a segment that nobody knows: there is nothing to flush.
             (IntentKind::Sync, RefusalKind::NotFound, Some(s))
-                if s.sealed && s.buffer.syncing().is_some_and(|b| b.rows == 0 && b.last == completion.up_to) =>
+                if s.sealed && s.buffer.syncing().is_some_and(|sync| sync.rows() == 0 && sync.up_to == completion.up_to) =>
             {
                 channel.segments.remove(&completion.segment);
-                let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|b| b.last == completion.up_to);
+                let waits = |s: &Segment| s.sealed && s.buffer.syncing().is_some_and(|sync| sync.up_to == completion.up_to);
                 if !channel.segments.values().any(waits) {
                     let at = completion.up_to;
                     host.filter(&[Filtered { channel: completion.channel, first: at, last: at, reason: FilterReason::UnknownSegment }]);
@@ -292,7 +334,7 @@ impl Flusher {
         self.forget(index);
     }
 
-    /// Gives a channel up until the next recovery; its neighbours go on (IS-1), and the consume checkpoint waits where it stands (CK-3).
+    /// Gives a channel up; its neighbours go on (IS-1), and the consume checkpoint waits where it stands (CK-3).
     pub(crate) fn detach(&mut self, host: &mut impl Host, index: ChannelIndex, reason: &str) {
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         if matches!(channel.service, Service::Detached(_) | Service::Gone(_)) {
@@ -301,15 +343,24 @@ impl Flusher {
         channel.leave(Service::Detached(reason.to_owned()));
         host.detach(index, reason);
         host.log(Level::Error, "channel detached", &[("channel", channel.name.clone()), ("reason", reason.to_owned())]);
+        self.state.detached.insert(index);
+        if self.state.behind.remove(&index).is_some() {
+            // Its checkpoint says nothing of where the others may go.
+            channel.stored = 0;
+        }
         self.state.stored.insert((channel.stored, index));
         self.state.reports.remove(&index);
         self.state.flush_waits.remove(&index);
     }
 
     /// Takes a channel that is gone out of every table that time or checkpoints walk. Its timers expire by themselves.
-    fn forget(&mut self, index: ChannelIndex) {
-        let stored = self.state.channels.get(&index).map_or(0, |c| c.stored);
+    pub(crate) fn forget(&mut self, index: ChannelIndex) {
+        let stored = match self.state.behind.remove(&index) {
+            Some(_) => 0,
+            None => self.state.channels.get(&index).map_or(0, |c| c.stored),
+        };
         self.state.stored.remove(&(stored, index));
+        self.state.detached.remove(&index);
         self.state.reports.remove(&index);
         self.state.flush_waits.remove(&index);
     }

@@ -1,7 +1,7 @@
 //! The logic of a flusher: recovery, dispatch, policies, checkpoints. Pure and deterministic: it lives on time ticks and has no clock, no
 //! randomness and no I/O; the host holds the rows.
 //!
-//! Built as a WebAssembly component it exports `tidegate:flusher/logic`; natively it is this library.
+//! `guest/component` makes a WebAssembly component of it, which exports `tidegate:flusher/logic`; the variants in `tests/guests` make others.
 //!
 //! | file | idea |
 //! |---|---|
@@ -13,9 +13,12 @@
 //! | `dispatch` | what each kind of message does |
 //! | `policy` | when a batch ends |
 //! | `checkpoint` | what may be reported, and when |
+//! | `accounts` | what is held, for the host to compare |
 //! | `explain` | why a checkpoint is where it is |
 //! | `snapshot` | the state for a successor |
+//! | `sections` | what a variant adds to the state |
 
+mod accounts;
 pub mod buffer;
 pub mod channel;
 mod checkpoint;
@@ -29,9 +32,10 @@ mod mutants;
 pub mod mutants;
 mod policy;
 mod recovery;
+mod rejoin;
+mod sections;
 mod snapshot;
-#[cfg(target_family = "wasm")]
-mod wasm;
 
 pub use flusher::Flusher;
+pub use policy::Policy;
 pub use snapshot::SnapshotError;

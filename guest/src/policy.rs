@@ -9,6 +9,20 @@ use crate::contract::*;
 use crate::flusher::{Flusher, Timer};
 use crate::mutants::{Mutant, is_mutated};
 
+/// When a segment's batch ends beside what [`Config`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Rows at which a batch ends, with its group.
+    pub insert_rows_max: u64,
+}
+
+impl Default for Policy {
+    /// As Milvus does: bytes and periods alone.
+    fn default() -> Self {
+        Self { insert_rows_max: u64::MAX }
+    }
+}
+
 /// Low bits of a time tick that count within a millisecond.
 pub(crate) const LOGICAL_BITS: u32 = 18;
 
@@ -32,22 +46,20 @@ pub(crate) fn stale_at(id: i64, first_tick: u64, period_ms: u64) -> u64 {
 impl Flusher {
     /// Ends a segment's batch and asks for its sync.
     pub(crate) fn cut_segment(&mut self, host: &mut impl Host, index: ChannelIndex, id: i64, seal: Option<Ordinal>) {
-        let tick = self.state.tick;
         let Some(segment) = self.state.channels.get_mut(&index).and_then(|c| c.segments.get_mut(&id)) else { return };
         if segment.state == SegmentState::Dropped || (seal.is_none() && segment.buffer.open().is_none()) {
             return;
         }
         segment.sealed |= seal.is_some();
-        let up_to = segment.buffer.cut(seal, tick);
+        let up_to = segment.buffer.cut(seal);
         host.sync(index, id, up_to, seal.is_some());
     }
 
     /// Ends a partition's run of deletes and asks for its sync. The host names the L0 segment, so there is no entry to forget.
     pub(crate) fn cut_deletes(&mut self, host: &mut impl Host, index: ChannelIndex, partition: i64) {
-        let tick = self.state.tick;
         let Some(buffer) = self.state.channels.get_mut(&index).and_then(|c| c.deletes.get_mut(&partition)) else { return };
         if buffer.open().is_some() {
-            let up_to = buffer.cut(None, tick);
+            let up_to = buffer.cut(None);
             if !is_mutated(Mutant::DeletesForgotten) {
                 host.sync_deletes(index, partition, up_to);
             }
@@ -83,13 +95,10 @@ impl Flusher {
     }
 
     /// The end of a group: full batches end, and what was due by its tick is done. Costs what is due, not what exists.
-    pub(crate) fn end_group(&mut self, host: &mut impl Host) {
+    /// A group of a channel that is behind moves that channel's time alone.
+    pub(crate) fn end_group(&mut self, host: &mut impl Host, behind: Option<ChannelIndex>) {
         self.cut_full(host);
-        while let Some(&(due, index, timer)) = self.state.timers.first() {
-            if due > self.state.tick || is_mutated(Mutant::TimersStop) {
-                break;
-            }
-            self.state.timers.pop_first();
+        while let Some((due, index, timer)) = self.pop_timer(behind).filter(|_| !is_mutated(Mutant::TimersStop)) {
             match timer {
                 Timer::Report => self.report_due(index, due),
                 _ if self.is_stale(index, timer, due) => self.cut(host, index, timer),
@@ -113,32 +122,33 @@ impl Flusher {
     /// Sets the timer of a batch that just began, and notes it if it is full.
     pub(crate) fn watch(&mut self, index: ChannelIndex, what: Timer, id: i64, batch: Batch, bytes_max: u64) {
         if batch.first == batch.last {
-            self.state.timers.insert((stale_at(id, batch.first_tick, self.config.sync_period_ms), index, what));
+            self.set_timer(stale_at(id, batch.first_tick, self.config.sync_period_ms), index, what);
         }
-        if batch.bytes >= bytes_max {
+        let rows_max = if matches!(what, Timer::Segment(_)) { self.policy.insert_rows_max } else { u64::MAX };
+        if batch.bytes >= bytes_max || batch.rows >= rows_max {
             self.state.full.insert((index, what));
         }
     }
 
-    /// Memory pressure: of the channels with the most bytes, the oldest batches end until enough was asked for. Every channel is looked at
-    /// once, however many batches end.
+    /// Memory pressure: of the channels with the most bytes, one that is behind first, the oldest batches end until enough was asked for.
+    /// Every channel is looked at once, however many batches end.
     pub(crate) fn relieve(&mut self, host: &mut impl Host, pressure: u64) {
         if pressure == 0 || is_mutated(Mutant::PressureIgnored) {
             return;
         }
         let attached = self.state.channels.values().filter(|c| c.is_attached());
-        let mut largest: BinaryHeap<(u64, Reverse<ChannelIndex>)> = attached.map(|c| (c.open_bytes(), Reverse(c.index))).collect();
+        let mut largest: BinaryHeap<(bool, u64, Reverse<ChannelIndex>)> =
+            attached.map(|c| (self.is_behind(c.index), c.open_bytes(), Reverse(c.index))).filter(|(_, bytes, _)| *bytes > 0).collect();
         let mut wanted = pressure;
         while wanted > 0
-            && let Some((bytes, Reverse(index))) = largest.pop()
-            && bytes > 0
+            && let Some((behind, bytes, Reverse(index))) = largest.pop()
         {
             let Some((batch, what)) = self.state.channels.get(&index).and_then(oldest_batch) else { continue };
             host.log(Level::Debug, "pressure ends a batch", &[("what", format!("{what:?}")), ("bytes", batch.bytes.to_string())]);
             self.cut(host, index, what);
             self.state.counts.pressure_cuts += 1;
             wanted = wanted.saturating_sub(batch.bytes);
-            largest.push((bytes.saturating_sub(batch.bytes), Reverse(index)));
+            largest.push((behind, bytes.saturating_sub(batch.bytes), Reverse(index)));
         }
     }
 }

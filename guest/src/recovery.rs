@@ -93,7 +93,8 @@ impl Flusher {
             }
             self.dispatch_to(host, index, message);
         }
-        self.end_group(host);
+        let behind = self.is_behind(index).then_some(index);
+        self.end_group(host, behind);
     }
 
     /// Sets when the channels that were attached report first: spread over a tenth of the period, from the first event time that is known.
@@ -102,10 +103,17 @@ impl Flusher {
             return;
         }
         for index in std::mem::take(&mut self.state.unarmed) {
+            // One that is behind has no event time before its first message.
+            let clock = self.clock(index);
+            if clock == 0 {
+                self.state.unarmed.insert(index);
+                continue;
+            }
             let Some(channel) = self.state.channels.get_mut(&index) else { continue };
             let spread = policy::spread(i64::from(index), self.config.report_period_ms);
-            channel.report_due = self.state.tick.saturating_add(spread << policy::LOGICAL_BITS);
-            self.state.timers.insert((channel.report_due, index, Timer::Report));
+            let due = clock.saturating_add(spread << policy::LOGICAL_BITS);
+            channel.report_due = due;
+            self.set_timer(due, index, Timer::Report);
         }
     }
 

@@ -1,4 +1,7 @@
-//! Components: loaded, checked against the allow-list, instantiated; one store an instance, since a trap ends a whole store.
+//! Components: judged by what they say of themselves, compiled, instantiated; one store an instance, since a trap ends a whole store.
+
+mod contract;
+mod inspect;
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,13 +11,16 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
+use tidegate_core::pchannel::Told;
+use tidegate_core::turn::{ChannelIndex, Fault, Holding, TurnInput, TurnOutput};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, Trap, UpdateDeadline};
 
-use crate::border::bindings::exports::tidegate::flusher::logic;
-use crate::border::bindings::{Flusher, FlusherPre};
-use crate::border::{self, HostState};
+pub use self::contract::Contract;
+pub use self::inspect::{Inspected, Interface, inspect};
+
+use crate::border::served::{self, Linked, Logic};
+use crate::border::{self, HostState, SNAPSHOT_BYTES_MAX};
 use crate::stop::Stop;
 
 /// The component that this binary was built with.
@@ -29,6 +35,9 @@ const EPOCH_MS: u64 = 50;
 const TURN_MS_MAX: u64 = 5_000;
 /// Deadline of a start or a restore, in milliseconds: it may decode a large snapshot.
 const START_MS_MAX: u64 = 30_000;
+/// Fuel that stands for a millisecond of a deadline where none of them are counted: about an instruction each, of which a core does some
+/// hundred thousand a millisecond.
+const FUEL_PER_MS: u64 = 500_000;
 /// Bytes of the SHA-256 that an artifact begins with.
 const CHECKSUM_BYTES: usize = 32;
 /// Bytes of a component's stack.
@@ -40,12 +49,46 @@ pub enum EngineError {
     /// The file is not a component.
     #[error("not a WebAssembly component: {0}")]
     NotAComponent(String),
+    /// It is WebAssembly, but without interfaces.
+    #[error("a core module, not a component: build it for wasm32-wasip2, or make a component of it with `wasm-tools component new`")]
+    CoreModule,
     /// It wants what no flusher gets.
-    #[error("imports {0:?}; a flusher gets only {ALLOWED_IMPORTS:?}")]
+    #[error("imports {0}, which no flusher gets ({ALLOWED_IMPORTS:?} are all there is): build it without what needs that")]
     ForeignImport(String),
-    /// It does not fit the contract.
-    #[error("does not fit the contract tidegate:flusher@0.1.0: {0}")]
-    Contract(String),
+    /// It is made for another version of the contract.
+    #[error(
+        "made for version {version} of the contract tidegate:flusher; this host serves {served}: build it against one of these, or update the host"
+    )]
+    Unserved {
+        /// The version.
+        version: String,
+        /// Those that are served.
+        served: String,
+    },
+    /// It wants from the contract what the contract does not have.
+    #[error("imports {what}, which version {contract} of the contract does not have: build it against wit/{contract}")]
+    UnknownImport {
+        /// The interface or function.
+        what: String,
+        /// The version that it is made for.
+        contract: Contract,
+    },
+    /// It does not give what the contract asks for.
+    #[error("does not export {missing}, which the contract tidegate:flusher asks for (version {contract})")]
+    MissingExport {
+        /// The interface or function.
+        missing: String,
+        /// The version that it is made for, or those that are served.
+        contract: String,
+    },
+    /// Names fit, types do not.
+    #[error("does not fit version {contract} of the contract tidegate:flusher: {problem}; build it against wit/{contract}")]
+    Contract {
+        /// The version that it is made for.
+        contract: Contract,
+        /// What does not fit.
+        problem: String,
+    },
     /// wasmtime could not be set up.
     #[error("wasmtime: {0}")]
     Setup(String),
@@ -54,6 +97,16 @@ pub enum EngineError {
 /// The engine that all components of a process share.
 pub struct Engine {
     engine: wasmtime::Engine,
+    deadlines: Deadlines,
+}
+
+/// How the time of a call is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadlines {
+    /// By the clock.
+    Epochs,
+    /// By what it does: the same on any machine.
+    Fuel,
 }
 
 /// A component that passed the checks.
@@ -62,8 +115,11 @@ pub struct Loaded {
     pub digest: String,
     /// Bytes of the file.
     pub size: usize,
-    pre: FlusherPre<HostState>,
+    /// The version of the contract that it is made for.
+    pub contract: Contract,
+    linked: Box<dyn Linked>,
     engine: wasmtime::Engine,
+    deadlines: Deadlines,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -113,25 +169,40 @@ impl Engine {
             }
         };
         thread::Builder::new().name("epochs".into()).spawn(tick).map_err(|e| EngineError::Setup(e.to_string()))?;
-        Ok(Arc::new(Self { engine }))
+        Ok(Arc::new(Self { engine, deadlines: Deadlines::Epochs }))
     }
 
-    /// Checks a component and compiles it, or takes what an earlier load compiled from the folder of artifacts. Its imports are read and
-    /// judged before anything is linked.
+    /// Sets wasmtime up for replays: a call's time is counted in fuel, so that a replay ends the same on any machine.
+    ///
+    /// # Errors
+    /// [`EngineError::Setup`] when wasmtime does not support this machine.
+    pub fn for_replay() -> Result<Arc<Self>, EngineError> {
+        let mut config = Config::new();
+        config.concurrency_support(false).consume_fuel(true).max_wasm_stack(STACK_BYTES);
+        let engine = wasmtime::Engine::new(&config).map_err(|e| EngineError::Setup(format!("{e:#}")))?;
+        Ok(Arc::new(Self { engine, deadlines: Deadlines::Fuel }))
+    }
+
+    /// Judges a component by what it says of itself, then compiles it, or takes what an earlier load compiled from the folder of artifacts.
     ///
     /// # Errors
     /// Says what is wrong with it. That the folder cannot be used is no error: it only costs the time to compile.
     pub fn load(&self, bytes: &[u8], artifacts: Option<&Path>) -> Result<Arc<Loaded>, EngineError> {
-        if let Some(foreign) = imports(bytes)?.into_iter().find(|name| !ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))) {
-            return Err(EngineError::ForeignImport(foreign));
-        }
+        let inspected = inspect(bytes)?;
+        let contract = inspected.judge()?;
         let component = self.compiled(bytes, artifacts)?;
-        let mut linker: Linker<HostState> = Linker::new(&self.engine);
-        let contract = |e: wasmtime::Error| EngineError::Contract(format!("{e:#}"));
-        Flusher::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state).map_err(contract)?;
-        linker.define_unknown_imports_as_traps(&component).map_err(contract)?;
-        let pre = linker.instantiate_pre(&component).and_then(FlusherPre::new).map_err(contract)?;
-        Ok(Arc::new(Loaded { digest: hex_digest(bytes), size: bytes.len(), pre, engine: self.engine.clone() }))
+        let linker: Linker<HostState> = Linker::new(&self.engine);
+        let linked = match contract {
+            Contract::V0_1 => served::link_0_1(linker, &component),
+            Contract::V0_2 => served::link_0_2(linker, &component),
+        };
+        let misfit = |e: wasmtime::Error| EngineError::Contract { contract, problem: format!("{e:#}") };
+        let linked = linked.map_err(misfit)?;
+        let (size, engine, deadlines) = (bytes.len(), self.engine.clone(), self.deadlines);
+        let loaded = Loaded { digest: inspected.digest, size, contract, linked, engine, deadlines };
+        // Only an instance says whether the types of what is exported fit.
+        loaded.linked.instantiate(&mut loaded.store("", &Stop::default())).map_err(misfit)?;
+        Ok(Arc::new(loaded))
     }
 
     /// An artifact is named by the digest of its component and by what it was compiled for.
@@ -176,39 +247,15 @@ fn write_artifact(file: &Path, compiled: &[u8]) -> std::io::Result<()> {
     fs::rename(partial, file)
 }
 
-fn hex_digest(bytes: &[u8]) -> String {
+/// SHA-256 in hexadecimal.
+pub(crate) fn hex_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Lists the interfaces that a component imports, without compiling it.
-///
-/// # Errors
-/// [`EngineError::NotAComponent`] when the bytes are not a component.
-pub fn imports(bytes: &[u8]) -> Result<Vec<String>, EngineError> {
-    let broken = |e: wasmparser::BinaryReaderError| EngineError::NotAComponent(e.to_string());
-    let mut names = Vec::new();
-    let mut depth = 0_usize;
-    let mut is_component = false;
-    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        match payload.map_err(broken)? {
-            wasmparser::Payload::Version { encoding, .. } => is_component |= depth == 0 && encoding == wasmparser::Encoding::Component,
-            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => depth += 1,
-            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
-            wasmparser::Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    names.push(import.map_err(broken)?.name.0.to_owned());
-                }
-            }
-            _ => {}
-        }
-    }
-    if is_component { Ok(names) } else { Err(EngineError::NotAComponent("a core module".into())) }
 }
 
 /// One running instance.
 pub struct Instance {
     store: Store<HostState>,
-    flusher: Flusher,
+    logic: Box<dyn Logic>,
 }
 
 impl Loaded {
@@ -220,27 +267,25 @@ impl Loaded {
         self.start_until(config, resume, &Stop::default())
     }
 
+    /// Makes what an instance lives in, with the time that a start may take.
+    fn store(&self, pchannel: &str, stop: &Stop) -> Store<HostState> {
+        let mut store = Store::new(&self.engine, HostState::new(pchannel.to_owned(), stop.clone()));
+        store.data_mut().counts_fuel = self.deadlines == Deadlines::Fuel;
+        store.limiter(|state| state);
+        if self.deadlines == Deadlines::Epochs {
+            watch(&mut store);
+        }
+        give(&mut store, START_MS_MAX);
+        store
+    }
+
     /// As [`Loaded::start`]; a stop ends the instance's calls, this one as well, within two epochs.
     pub(crate) fn start_until(&self, config: &GuestConfig, resume: Option<&[u8]>, stop: &Stop) -> Result<Instance, Fault> {
-        let mut store = Store::new(&self.engine, HostState::new(config.pchannel.clone(), stop.clone()));
-        store.limiter(|state| state);
-        watch(&mut store);
-        give(&mut store, START_MS_MAX);
-        let flusher = self.pre.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
-        let config = logic::Config {
-            pchannel: config.pchannel.clone(),
-            term: config.term,
-            insert_bytes_max: config.insert_bytes_max,
-            delete_bytes_max: config.delete_bytes_max,
-            sync_period_ms: config.sync_period_ms,
-            report_period_ms: config.report_period_ms,
-            reports_max: config.reports_max,
-            idle_tick_ms: config.idle_tick_ms,
-            page_max: config.page_max,
-        };
-        let started = flusher.tidegate_flusher_logic().call_start(&mut store, &config, resume);
+        let mut store = self.store(&config.pchannel, stop);
+        let logic = self.linked.instantiate(&mut store).map_err(|e| fault(&mut store, &e))?;
+        let started = logic.start(&mut store, config, resume);
         started.map_err(|e| fault(&mut store, &e))?.map_err(Fault::Start)?;
-        Ok(Instance { store, flusher })
+        Ok(Instance { store, logic })
     }
 }
 
@@ -253,9 +298,14 @@ impl Instance {
         let completions: Vec<_> = input.completions.iter().map(border::completion).collect();
         self.store.data_mut().begin_turn(input);
         give(&mut self.store, TURN_MS_MAX);
-        let report = self.flusher.tidegate_flusher_logic().call_turn(&mut self.store, &completions, input.pressure);
+        let report = self.logic.turn(&mut self.store, &completions, input.pressure);
         let report = report.map_err(|e| fault(&mut self.store, &e))?;
         Ok(self.store.data_mut().end_turn(report))
+    }
+
+    /// Returns the fuel that the last call used; 0 where time is not counted so.
+    pub fn fuel_used(&self) -> u64 {
+        self.store.get_fuel().map_or(0, |left| self.store.data().fuel_given.saturating_sub(left))
     }
 
     /// Takes a snapshot.
@@ -264,8 +314,37 @@ impl Instance {
     /// A fault: the instance is of no use any more.
     pub fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
         give(&mut self.store, START_MS_MAX);
-        let snapshot = self.flusher.tidegate_flusher_logic().call_snapshot(&mut self.store);
-        snapshot.map_err(|e| fault(&mut self.store, &e))
+        let snapshot = self.logic.snapshot(&mut self.store).map_err(|e| fault(&mut self.store, &e))?;
+        if snapshot.len() > SNAPSHOT_BYTES_MAX {
+            return Err(Fault::Snapshot(format!("{} bytes, {SNAPSHOT_BYTES_MAX} allowed", snapshot.len())));
+        }
+        Ok(snapshot)
+    }
+
+    /// Says what it holds, for the comparison with the host's ledger; what cannot say it gives back the snapshot that it was started from.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more.
+    pub fn told(&mut self, resume: &[u8]) -> Result<Told, Fault> {
+        match self.accounts()? {
+            Some(holdings) => Ok(Told::Holdings(holdings)),
+            None => Ok(Told::Echo(self.snapshot()? == resume)),
+        }
+    }
+
+    /// Asks what it holds; `None` from a component of contract 0.1.0, which cannot say.
+    ///
+    /// # Errors
+    /// A fault: the instance is of no use any more.
+    pub fn accounts(&mut self) -> Result<Option<Vec<Holding>>, Fault> {
+        give(&mut self.store, START_MS_MAX);
+        let accounts = self.logic.accounts(&mut self.store).map_err(|e| fault(&mut self.store, &e))?;
+        accounts.transpose().map_err(Fault::Answer)
+    }
+
+    /// Returns how many events were not kept since it was asked last, because a call logged too much.
+    pub fn take_dropped_events(&mut self) -> u64 {
+        std::mem::take(&mut self.store.data_mut().events_dropped)
     }
 
     /// Asks why a channel's checkpoint is where it is.
@@ -274,7 +353,7 @@ impl Instance {
     /// A fault: the instance is of no use any more.
     pub fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
         give(&mut self.store, TURN_MS_MAX);
-        let reason = self.flusher.tidegate_flusher_logic().call_explain(&mut self.store, channel);
+        let reason = self.logic.explain(&mut self.store, channel);
         reason.map_err(|e| fault(&mut self.store, &e))
     }
 }
@@ -290,6 +369,13 @@ fn watch(store: &mut Store<HostState>) {
 
 /// Gives the next call so much time.
 fn give(store: &mut Store<HostState>, ms: u64) {
+    if store.data().counts_fuel {
+        // Only a store of another engine refuses.
+        let _counted = store.set_fuel(ms.saturating_mul(FUEL_PER_MS));
+        store.data_mut().fuel_given = ms.saturating_mul(FUEL_PER_MS);
+        return;
+    }
+    store.data_mut().begin_call();
     store.data_mut().epochs_left = ms / EPOCH_MS;
     store.set_epoch_deadline(1);
 }
@@ -302,6 +388,7 @@ fn fault(store: &mut Store<HostState>, error: &wasmtime::Error) -> Fault {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) if state.stop.is_set() => Fault::Deadline(format!("the call was cut off by a stop{said}")),
+        Some(Trap::OutOfFuel) => Fault::Deadline(format!("the call used more than {} of fuel{said}", state.fuel_given)),
         Some(Trap::Interrupt) => Fault::Deadline(format!("the call did not end in time{said}")),
         _ => Fault::Trap(format!("{error:#}{said}")),
     }
@@ -313,9 +400,10 @@ mod tests {
 
     #[test]
     fn the_built_in_component_imports_what_is_allowed_and_nothing_else() {
-        let imports = imports(BUILT_IN).unwrap();
-        assert!(imports.iter().any(|name| name.starts_with("tidegate:flusher/")), "{imports:?}");
-        assert!(imports.iter().all(|name| ALLOWED_IMPORTS.iter().any(|allowed| name.starts_with(allowed))), "{imports:?}");
+        let built_in = inspect(BUILT_IN).unwrap();
+        assert_eq!(built_in.judge().unwrap(), Contract::V0_2);
+        let imports = |interface: &str| built_in.imports.iter().any(|i| i.name == format!("tidegate:flusher/{interface}@0.2.0"));
+        assert!(["types", "wal", "coordinator", "chunk-storage", "checkpoint", "log"].into_iter().all(imports), "{built_in:?}");
     }
 
     /// `(module (func (export "spin") (loop (br 0))))`

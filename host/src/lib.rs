@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`node`] | a self-contained node: its directory, its pchannels, its write path |
 //! | [`engine`], `border` | components and what crosses to them |
+//! | [`selftest`] | what a component must pass before it is trusted with a log |
 //! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
 //! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
+//! | [`replay`] | recorded turns, run again |
 //! | [`mod@bench`] | what it costs, measured here |
 
 pub mod admin;
@@ -16,6 +18,9 @@ pub mod cli;
 pub mod coordinator;
 pub mod engine;
 pub mod node;
+mod pause;
+pub mod replay;
+pub mod selftest;
 mod stop;
 pub mod storage;
 pub mod tables;

@@ -14,10 +14,12 @@ use tidegate_core::calls::{Call, CallError, Caller, Level, Position, Reply, Segm
 use tidegate_core::coordinator::{CollectionInfo, Coordinator, NewCollection};
 use tidegate_core::journal::Turn;
 use tidegate_core::ledger::Ledger;
-use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Work, WriteJob, Written};
+use tidegate_core::pchannel::{
+    Action, DeadLetter, Event, Limits, MessageNames, Order, Outcome, Pchannel, SwapStep, Told, Version, Work, WriteJob, Written,
+};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
-use tidegate_core::turn::{Fault, FilterReason, TurnInput, TurnOutput};
+use tidegate_core::turn::{Fault, FilterReason, Page, TurnInput, TurnOutput, flag};
 use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::PrimaryKey;
 use tidegate_message::schema::Schema;
@@ -48,6 +50,18 @@ pub enum Verdict {
 /// Changes what a component's turn gave.
 pub type Lie = Box<dyn FnMut(&TurnInput, &mut TurnOutput)>;
 
+/// How a turn faults, if it does.
+pub type Weakness = Box<dyn FnMut(&TurnInput) -> Option<Fault>>;
+
+/// A component that traps on each message, by its place in a page, for which a test holds and that is not settled.
+pub fn traps_on(mut is_poison: impl FnMut(&Page, usize) -> bool + 'static) -> Option<Weakness> {
+    Some(Box::new(move |input| {
+        let page = &input.page;
+        let met = (0..page.len()).any(|at| page.flags[at] & flag::SETTLED == 0 && is_poison(page, at));
+        met.then(|| Fault::Trap("scripted".into()))
+    }))
+}
+
 /// One pchannel's flusher with everything around it.
 pub struct Harness {
     /// The state machine under test.
@@ -56,6 +70,8 @@ pub struct Harness {
     pub coordinator: Coordinator,
     /// Messages set aside.
     pub dead_letters: Vec<DeadLetter>,
+    /// Control messages that an operator gave up: the next process knows.
+    pub skipped: MessageNames,
     /// What the operator was told.
     pub notices: Vec<String>,
     /// Every piece of work, in the order it was done.
@@ -64,14 +80,32 @@ pub struct Harness {
     pub truncated: Vec<MessageId>,
     /// Where scans were opened, in order.
     pub opened: Vec<Option<Position>>,
+    /// Where catch-up scans were opened, in order: the channel and the position.
+    pub caught_up: Vec<(String, Option<Position>)>,
+    /// Messages that one delivery of a catch-up scan hands over; 0 for none.
+    pub catch_up_max: usize,
+    /// A catch-up scan is read before the main one.
+    pub catch_up_first: bool,
     /// Asked about every piece of work.
     pub verdict: Box<dyn FnMut(&Work) -> Verdict>,
     /// Changes the output of every turn: a component that lies.
     pub lie: Option<Lie>,
+    /// What a successor says that it holds, instead of what it does.
+    pub told: Option<Told>,
+    /// The next snapshot traps.
+    pub snapshot_traps: bool,
     /// Turns (counted from 1) that trap instead.
     pub traps: Vec<u64>,
+    /// Turns that fault, by what they are given.
+    pub weakness: Option<Weakness>,
     /// Turns run, traps included.
     pub turns: u64,
+    /// Faults that there were when a snapshot was taken, in order.
+    pub snapshots: Vec<u64>,
+    /// Actions done since the process began.
+    pub actions: u64,
+    /// The process dies before this action is done: nothing happens until [`Harness::crash`].
+    pub dies_at: Option<u64>,
     /// Storage version of segments that are created.
     pub storage_version: i64,
     /// Messages that one delivery hands over.
@@ -81,10 +115,17 @@ pub struct Harness {
     /// The segment files.
     pub chunks: ChunkStore,
     config: GuestConfig,
-    component: Arc<Loaded>,
+    /// What became of versions, in order.
+    pub swapped: Vec<SwapStep>,
+    components: BTreeMap<Version, Arc<Loaded>>,
+    orders: u64,
     instance: Option<Instance>,
+    successor: Option<Instance>,
+    resume: Vec<u8>,
+    limits: Limits,
     scan: Option<(u64, usize, Scanner)>,
     ready: VecDeque<Scanned>,
+    catch_up: Option<CatchUp>,
     work: VecDeque<(CallId, Work)>,
     held: Vec<(CallId, Work)>,
     caller: Caller,
@@ -94,15 +135,39 @@ pub struct Harness {
     _dir: tempfile::TempDir,
 }
 
+/// A second scan: its name, the channel, the next record, and what waits to be delivered.
+struct CatchUp {
+    scan: u64,
+    vchannel: String,
+    at: usize,
+    scanner: Scanner,
+    ready: VecDeque<Scanned>,
+}
+
 /// The built-in component, loaded once a process and compiled once a build.
 pub fn component() -> Arc<Loaded> {
     static COMPONENT: OnceLock<Arc<Loaded>> = OnceLock::new();
     let load = || {
         let binary = std::env::current_exe().expect("a test has a file");
         let artifacts = binary.with_file_name("components");
-        Engine::new().and_then(|engine| engine.load(BUILT_IN, Some(&artifacts))).expect("the built-in component loads")
+        engine().load(BUILT_IN, Some(&artifacts)).expect("the built-in component loads")
     };
     COMPONENT.get_or_init(load).clone()
+}
+
+/// The built-in component as another file: the same logic, another digest.
+pub fn twin(nth: u8) -> Arc<Loaded> {
+    // A custom section of this name and no content.
+    let section = [0, 5, 4, b't', b'w', b'n', nth];
+    let binary = std::env::current_exe().expect("a test has a file");
+    let artifacts = binary.with_file_name("components");
+    engine().load(&[BUILT_IN, &section].concat(), Some(&artifacts)).expect("a twin loads")
+}
+
+/// The engine of this process.
+pub fn engine() -> Arc<Engine> {
+    static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new().expect("wasmtime supports this machine")).clone()
 }
 
 /// Settings of the component for scenarios: small batches, reports each second of event time.
@@ -127,32 +192,54 @@ impl Default for Harness {
 }
 
 impl Harness {
-    /// Builds a harness; nothing runs before [`Harness::start`].
+    /// Builds a harness in which detached channels stay so; nothing runs before [`Harness::start`].
     pub fn new(config: GuestConfig, limits: Limits) -> Self {
+        let hour_ms = 3_600_000;
+        Self::that_rejoins(config, Limits { rejoin_first_ms: hour_ms, rejoin_max_ms: hour_ms, ..limits })
+    }
+
+    /// Builds a harness in which detached channels rejoin.
+    pub fn that_rejoins(config: GuestConfig, limits: Limits) -> Self {
         tidegate_core::switches::set(&std::env::var("TIDEGATE_BREAK").unwrap_or_default()).expect("TIDEGATE_BREAK names switches");
         let dir = tempfile::tempdir().expect("a temporary folder");
         let caller = Caller { node_id: 1, pchannel: config.pchannel.clone(), term: config.term };
         Self {
-            core: Pchannel::new(caller.clone(), limits),
+            core: Pchannel::new(caller.clone(), limits.clone()).running(Version::from(component().digest.as_str()), None, false),
             coordinator: Coordinator::load([]).expect("an empty coordinator"),
             dead_letters: Vec::new(),
+            skipped: MessageNames::default(),
             notices: Vec::new(),
             done: Vec::new(),
             truncated: Vec::new(),
             opened: Vec::new(),
+            caught_up: Vec::new(),
+            catch_up_max: 512,
+            catch_up_first: false,
             verdict: Box::new(|_| Verdict::Do),
             lie: None,
+            told: None,
+            snapshot_traps: false,
             traps: Vec::new(),
+            weakness: None,
             turns: 0,
+            snapshots: Vec::new(),
+            actions: 0,
+            dies_at: None,
             storage_version: 0,
             delivery_max: 512,
             log: Vec::new(),
             chunks: ChunkStore::open(dir.path()).expect("a chunk store"),
             config,
-            component: component(),
+            swapped: Vec::new(),
+            components: BTreeMap::new(),
+            orders: 0,
             instance: None,
+            successor: None,
+            resume: Vec::new(),
+            limits,
             scan: None,
             ready: VecDeque::new(),
+            catch_up: None,
             work: VecDeque::new(),
             held: Vec::new(),
             caller,
@@ -173,9 +260,19 @@ impl Harness {
     pub fn crash(&mut self) {
         self.config.term += 1;
         self.caller.term += 1;
-        self.core = Pchannel::new(self.caller.clone(), Limits { not_found_tolerance: 0, ..Limits::default() });
+        let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
+        self.core = Pchannel::new(self.caller.clone(), self.limits.clone()).running(version, good, false);
+        let mut known = MessageNames::default();
+        for letter in self.dead_letters.iter().filter(|letter| letter.poison) {
+            known.insert(letter.id.clone(), letter.vchannel.clone(), letter.tick);
+        }
+        self.core.remember(known, self.skipped.clone());
+        self.actions = 0;
+        self.dies_at = None;
         self.instance = None;
+        self.successor = None;
         self.scan = None;
+        self.catch_up = None;
         self.ready.clear();
         self.work.clear();
         self.held.clear();
@@ -264,6 +361,13 @@ impl Harness {
         let tick = self.append(build::manual_flush(&collection.shards[shard].vchannel, collection.id, 0, segments));
         self.tick();
         tick
+    }
+
+    /// Lets the coordinator's checkpoint of a channel stand at a record of the log.
+    pub fn coordinator_seeks(&mut self, vchannel: &str, record: usize) {
+        let position = Position { last_confirmed: MessageId::RocksMq(record as i64), tick: self.tick };
+        let report = Call::ReportCheckpoints(vec![(vchannel.to_owned(), position)]);
+        self.coordinator.call(&self.caller, &report).0.expect("a report is taken");
     }
 
     /// Allots ids.
@@ -384,9 +488,12 @@ impl Harness {
     /// Runs until nothing is left to do; backoffs pass at once. Panics when that takes too long.
     pub fn run(&mut self) {
         for _ in 0..100_000 {
+            if self.is_dead() {
+                return;
+            }
             if let Some((id, work)) = self.work.pop_front() {
                 self.work(id, work);
-            } else if !self.deliver() {
+            } else if !self.deliver_any() {
                 match self.core.next_wake() {
                     Some(at) if at <= self.now_ms + 60_000 && !self.is_waiting_forever() => {
                         self.now_ms = self.now_ms.max(at);
@@ -397,6 +504,11 @@ impl Harness {
             }
         }
         panic!("the flusher does not come to rest: {:#?}", self.core.status());
+    }
+
+    /// Whether the process died.
+    pub fn is_dead(&self) -> bool {
+        self.dies_at.is_some_and(|at| self.actions >= at)
     }
 
     /// Lets one backoff pass.
@@ -423,6 +535,10 @@ impl Harness {
             todo.extend(actions);
             while event.is_none() {
                 let Some(action) = todo.pop_front() else { break };
+                if self.is_dead() {
+                    return;
+                }
+                self.actions += 1;
                 event = self.perform(action);
             }
         }
@@ -430,9 +546,24 @@ impl Harness {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Build { resume, replay } => return Some(Event::Built(self.build(resume.as_deref().map(Vec::as_slice), &replay))),
+            Action::Build { version, resume, replay } => {
+                return Some(Event::Built(self.build(&version, resume.as_deref().map(Vec::as_slice), &replay)));
+            }
+            Action::Stand { version, resume } => return Some(Event::Stood(self.stand(&version, &resume))),
+            Action::AskOld => {
+                let resume = std::mem::take(&mut self.resume);
+                let told = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), |i| i.told(&resume));
+                return Some(Event::OldTold(told));
+            }
+            Action::Commit => self.instance = self.successor.take(),
+            Action::Dismiss => self.successor = None,
+            Action::Swapped(step) => self.swapped.push(step),
             Action::Turn(input) => return Some(Event::Turned(self.turn(&input))),
+            Action::Snapshot if std::mem::take(&mut self.snapshot_traps) => {
+                return Some(Event::Snapshot(Err(Fault::Trap("scripted".into()))));
+            }
             Action::Snapshot => {
+                self.snapshots.push(self.core.counters().faults);
                 let snapshot = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), Instance::snapshot);
                 return Some(Event::Snapshot(snapshot));
             }
@@ -446,8 +577,22 @@ impl Harness {
                 self.ready.clear();
                 return Some(Event::Ended { id, result: Ok(Outcome::Opened) });
             }
+            Action::Begin { id, work: Work::OpenCatchUp { scan, vchannel, from } } => {
+                let at = match &from {
+                    Some(Position { last_confirmed: MessageId::RocksMq(id), .. }) => usize::try_from(*id).unwrap_or_default(),
+                    _ => 0,
+                };
+                self.caught_up.push((vchannel.clone(), from));
+                let scanner = Scanner::new(ScanLimits::default());
+                self.catch_up = Some(CatchUp { scan, vchannel, at, scanner, ready: VecDeque::new() });
+                return Some(Event::Ended { id, result: Ok(Outcome::Opened) });
+            }
             Action::Begin { id, work } => self.work.push_back((id, work)),
-            Action::CloseScan => self.scan = None,
+            Action::CloseScan => {
+                self.scan = None;
+                self.catch_up = None;
+            }
+            Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.dead_letters.push(*letter),
             Action::Truncate(up_to) => self.truncated.push(up_to),
             Action::Broadcast { .. } => {}
@@ -456,8 +601,30 @@ impl Harness {
         None
     }
 
-    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
-        let mut instance = self.component.start(&self.config, resume)?;
+    /// The component of a version; the built-in one when it was never named.
+    fn of(&self, version: &Version) -> Arc<Loaded> {
+        self.components.get(version).cloned().unwrap_or_else(component)
+    }
+
+    /// Asks for another component at the next boundary between two turns, and runs.
+    pub fn swap(&mut self, to: &Arc<Loaded>) {
+        let version = Version::from(to.digest.as_str());
+        self.components.insert(version.clone(), to.clone());
+        self.orders += 1;
+        self.step(Event::Order(Order { id: self.orders, version }));
+        self.run();
+    }
+
+    fn stand(&mut self, version: &Version, resume: &[u8]) -> Result<Told, Fault> {
+        let mut successor = self.of(version).start(&self.config, Some(resume))?;
+        let told = self.told.take().map_or_else(|| successor.told(resume), Ok);
+        self.successor = Some(successor);
+        self.resume = resume.to_vec();
+        told
+    }
+
+    fn build(&mut self, version: &Version, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.of(version).start(&self.config, resume)?;
         for turn in replay {
             assert_eq!(instance.turn(&turn.input)?, *turn.output, "DT-1: the journal's turn gives other intents than before");
         }
@@ -470,6 +637,10 @@ impl Harness {
         if self.traps.contains(&self.turns) {
             self.instance = None;
             return Err(Fault::Trap("scripted".into()));
+        }
+        if let Some(fault) = self.weakness.as_mut().and_then(|faults| faults(input)) {
+            self.instance = None;
+            return Err(fault);
         }
         let instance = self.instance.as_mut().ok_or_else(|| Fault::Trap("no instance".into()))?;
         let mut output = instance.turn(input)?;
@@ -500,6 +671,39 @@ impl Harness {
         true
     }
 
+    fn deliver_any(&mut self) -> bool {
+        if self.catch_up_first { self.deliver_again() || self.deliver() } else { self.deliver() || self.deliver_again() }
+    }
+
+    /// Delivers what the second scan found, if the core wants it.
+    fn deliver_again(&mut self) -> bool {
+        if !self.core.wants_catch_up() {
+            return false;
+        }
+        let Some(CatchUp { scan, vchannel, at, scanner, ready }) = &mut self.catch_up else { return false };
+        let mut out = Vec::new();
+        while *at < self.log.len() && out.len() + ready.len() < self.catch_up_max {
+            scanner.push(self.log[*at].clone(), &mut out);
+            out.retain(|scanned| scanned.concerns(vchannel));
+            *at += 1;
+        }
+        ready.extend(out);
+        let (scan, count) = (*scan, self.catch_up_max.min(ready.len()));
+        let messages: Vec<Scanned> = ready.drain(..count).collect();
+        let some = !messages.is_empty();
+        if some {
+            self.step(Event::CaughtUp { scan, messages });
+        }
+        some
+    }
+
+    /// Lets the main scan deliver so many times, and no more.
+    pub fn deliver_times(&mut self, times: usize) {
+        for _ in 0..times {
+            self.deliver();
+        }
+    }
+
     /// Delivers messages that no log would hold, as if the scanner had found them.
     pub fn deliver_scanned(&mut self, messages: Vec<Scanned>) {
         if let Some((scan, ..)) = self.scan {
@@ -528,7 +732,7 @@ impl Harness {
                 self.append(build::flush(vchannel, *collection, *partition, *segment));
                 Ok(Outcome::Appended)
             }
-            Work::OpenScan { .. } => unreachable!("a scan is opened at once"),
+            Work::OpenScan { .. } | Work::OpenCatchUp { .. } => unreachable!("a scan is opened at once"),
         }
     }
 

@@ -5,12 +5,12 @@ use std::process::Command;
 use tidegate::engine::GuestConfig;
 use tidegate_core::calls::{Call, CallError, Caller, Position};
 use tidegate_core::coordinator::CollectionInfo;
-use tidegate_core::pchannel::{Limits, Work};
+use tidegate_core::pchannel::{Limits, Told, Verdict as Became, Work};
 use tidegate_core::switches;
 use tidegate_core::turn::{FilterReason, Filtered, Intent};
 use tidegate_message::build;
 use tidegate_message::{MessageId, TxnContext};
-use tidegate_tests::harness::{Harness, Lie, PCHANNEL, Verdict, config};
+use tidegate_tests::harness::{Harness, Lie, PCHANNEL, Verdict, config, twin};
 use tidegate_tests::rows::schema;
 
 /// A channel with thirty rows that no sync took yet.
@@ -293,6 +293,53 @@ fn the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries() {
     }
 }
 
+/// A harness with rows staged in one segment.
+fn with_staged_rows() -> (Harness, CollectionInfo, i64) {
+    let mut h = Harness::default();
+    h.start();
+    let c = h.create_collection(&schema("c"), 1);
+    let segment = h.create_segment(&c, 0);
+    h.append_insert(&c, 0, segment, 0..10);
+    h.tick();
+    (h, c, segment)
+}
+
+/// SW-1.
+#[test]
+fn a_successor_that_does_not_hold_what_the_ledger_has_does_not_follow() {
+    let (mut h, c, segment) = with_staged_rows();
+    h.told = Some(Told::Holdings(Vec::new()));
+    h.swap(&twin(b'a'));
+    assert!(matches!(h.swapped.last().unwrap().verdict, Became::Stayed(_) | Became::Recovers(_)), "{:?}", h.swapped);
+    h.flush(&c, 0, &[segment]);
+    assert_eq!(h.flushed_keys(&c), (0..10).collect::<Vec<_>>());
+}
+
+/// SW-2.
+#[test]
+fn a_swap_needs_no_snapshot_of_the_old_version() {
+    let (mut h, c, segment) = with_staged_rows();
+    h.snapshot_traps = true;
+    h.swap(&twin(b'a'));
+    assert_eq!(h.core.version().to_string(), twin(b'a').digest);
+    h.flush(&c, 0, &[segment]);
+    assert_eq!(h.flushed_keys(&c), (0..10).collect::<Vec<_>>());
+    assert_eq!(h.opened.len(), 2);
+}
+
+/// SW-3.
+#[test]
+fn a_version_that_fails_on_probation_goes_home() {
+    let (mut h, c, segment) = with_staged_rows();
+    let before = h.core.version().clone();
+    h.swap(&twin(b'a'));
+    h.traps = vec![h.turns + 1];
+    h.tick();
+    assert_eq!(h.core.version(), &before);
+    h.flush(&c, 0, &[segment]);
+    assert_eq!(h.flushed_keys(&c), (0..10).collect::<Vec<_>>());
+}
+
 /// Each switch breaks one promise; the test that proves the promise must then fail.
 #[test]
 fn every_switch_turns_its_test_red() {
@@ -310,6 +357,9 @@ fn every_switch_turns_its_test_red() {
         ("journal-forgets", "a_rebuilt_instance_gives_the_intents_that_the_journal_has"),
         ("cut-groups", "the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries"),
         ("rows-by-page", "the_same_log_gives_the_same_files_whatever_the_pages_and_deliveries"),
+        ("trust-successors", "a_successor_that_does_not_hold_what_the_ledger_has_does_not_follow"),
+        ("never-roll-back", "a_version_that_fails_on_probation_goes_home"),
+        ("needs-snapshot", "a_swap_needs_no_snapshot_of_the_old_version"),
     ];
     assert_eq!(table.map(|(switch, _)| switch), switches::ALL.map(|(name, _)| name), "every switch has its test");
     let running: Vec<_> = table

@@ -13,7 +13,7 @@ use tidegate_message::{MessageId, Properties};
 use crate::calls::{Position, SegmentFiles};
 use crate::ledger::{End, Ledger};
 use crate::mutants::{Mutant, is_mutated};
-use crate::turn::{ChannelIndex, FilterReason, Ordinal, Ticket};
+use crate::turn::{ChannelIndex, FilterReason, Holding, Ordinal, Ticket};
 
 /// Bytes that a pin takes beside its payload, roughly: part of the budget (ME-1).
 pub const PIN_BYTES: usize = 256;
@@ -29,7 +29,7 @@ pub enum Standing {
     Dropped,
     /// The coordinator does not know it.
     NotFound,
-    /// Given up until the next recovery.
+    /// Given up until it rejoins the scan, or until the next recovery.
     Detached {
         /// Why.
         reason: String,
@@ -37,6 +37,8 @@ pub enum Standing {
         since: u64,
         /// Where the consume checkpoint is held: an ordinal of this scan, 0 for before it.
         held: Ordinal,
+        /// A message that would be corrupted, or cannot be read, is in the way: time alone heals nothing.
+        lasts: bool,
     },
 }
 
@@ -139,6 +141,7 @@ pub struct SegmentAccount {
     pub staged: VecDeque<Ordinal>,
     /// Syncs asked for, oldest first; the first one runs.
     pub jobs: VecDeque<Job>,
+    held: Held,
 }
 
 /// Deletes of one partition.
@@ -148,6 +151,16 @@ pub struct DeleteAccount {
     pub staged: VecDeque<Ordinal>,
     /// Syncs asked for, oldest first; the first one runs.
     pub jobs: VecDeque<Job>,
+    held: Held,
+}
+
+/// What is pinned of a segment's rows, or of a partition's deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    rows: u64,
+    bytes: u64,
+    /// A message up to this one was set aside after it was handed out: until its sync ends, the component counts it still.
+    aside: Ordinal,
 }
 
 /// A sync that was asked for.
@@ -163,6 +176,20 @@ pub struct Job {
     pub batch: Vec<Ordinal>,
     /// It runs.
     pub running: bool,
+}
+
+/// A channel that was detached and reads its messages again. Their ordinals come after those that its neighbours passed already, so until
+/// its checkpoint is past the message at which it joined the others, none of them says where the consume checkpoint may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejoin {
+    /// Why it was detached.
+    pub reason: String,
+    /// Since when, as the tick of the message that was delivered last then.
+    pub since: u64,
+    /// Where the consume checkpoint is held (CK-3).
+    pub held: Ordinal,
+    /// The message at which it joined the others; `None` while it is behind.
+    pub joined: Option<Ordinal>,
 }
 
 /// A channel as the host knows it.
@@ -200,6 +227,8 @@ pub struct ChannelAccount {
     pub stored: Ordinal,
     /// The checkpoint as read back.
     pub stored_position: Option<Position>,
+    /// It was detached, and its checkpoint is not past the place where it joined the others.
+    pub rejoin: Option<Rejoin>,
     /// LD-1.
     pub ledger: Ledger,
     /// Bytes held by pins.
@@ -248,6 +277,7 @@ impl ChannelAccount {
             unknown_segments: BTreeSet::new(),
             stored: 0,
             stored_position: None,
+            rejoin: None,
             ledger: Ledger::default(),
             held_bytes: 0,
             open_bytes: 0,
@@ -285,6 +315,25 @@ impl ChannelAccount {
         self.standing == Standing::Served
     }
 
+    /// Whether it reads messages that the scan has passed already.
+    pub fn is_behind(&self) -> bool {
+        self.rejoin.as_ref().is_some_and(|rejoin| rejoin.joined.is_none())
+    }
+
+    /// Where it holds the consume checkpoint (CK-3).
+    pub fn hold(&self) -> Ordinal {
+        self.rejoin.as_ref().map_or(self.stored, |rejoin| rejoin.held)
+    }
+
+    /// The checkpoint was read back. One that is past the place where the channel joined the others holds like any other.
+    pub fn checkpoint_stored(&mut self, at: Ordinal, position: Position) {
+        self.stored = at;
+        self.stored_position = Some(position);
+        if self.rejoin.as_ref().and_then(|rejoin| rejoin.joined).is_some_and(|joined| at >= joined) {
+            self.rejoin = None;
+        }
+    }
+
     /// Returns the schema that rows of a tick have.
     pub fn schema_at(&self, tick: u64) -> Option<&Arc<Schema>> {
         let after = self.schemas.partition_point(|(from, _)| *from <= tick);
@@ -302,11 +351,14 @@ impl ChannelAccount {
                 account.partition = *partition;
                 account.met = true;
                 account.staged.push_back(ordinal);
+                account.held.add(&pin);
                 self.add_open(bytes);
             }
             Pinned::Deletes { partition, rows, .. } => {
                 self.ledger.deletes.deliver(*rows);
-                self.deletes.entry(*partition).or_default().staged.push_back(ordinal);
+                let account = self.deletes.entry(*partition).or_default();
+                account.staged.push_back(ordinal);
+                account.held.add(&pin);
                 self.add_open(bytes);
             }
             Pinned::Control(_) => {
@@ -327,23 +379,61 @@ impl ChannelAccount {
         let staged = match &pin.what {
             Pinned::Rows { segment, rows, .. } => {
                 self.ledger.inserts.end(*rows, end);
-                self.segments.get_mut(segment).map(|s| &mut s.staged)
+                self.segments.get_mut(segment).map(|s| (&mut s.staged, &mut s.held))
             }
             Pinned::Deletes { partition, rows, .. } => {
                 self.ledger.deletes.end(*rows, end);
-                self.deletes.get_mut(partition).map(|d| &mut d.staged)
+                self.deletes.get_mut(partition).map(|d| (&mut d.staged, &mut d.held))
             }
             Pinned::Control(_) => {
                 self.controls.remove(&ordinal);
                 None
             }
         };
-        if let Some(staged) = staged
-            && let Ok(at) = staged.binary_search(&ordinal)
-        {
+        let Some((staged, held)) = staged else { return };
+        held.sub(&pin);
+        if end == End::Quarantined {
+            held.aside = held.aside.max(ordinal);
+        }
+        if let Ok(at) = staged.binary_search(&ordinal) {
             staged.remove(at);
             self.sub_open(bytes);
         }
+    }
+
+    /// A sync up to an ordinal ended: the component has forgotten what was set aside of it.
+    pub fn sync_ended(&mut self, target: Target, up_to: Ordinal) {
+        let held = match target {
+            Target::Segment(id) => self.segments.get_mut(&id).map(|s| &mut s.held),
+            Target::Deletes(partition) => self.deletes.get_mut(&partition).map(|d| &mut d.held),
+        };
+        if let Some(held) = held.filter(|held| held.aside <= up_to) {
+            held.aside = 0;
+        }
+    }
+
+    /// What a component should hold of the messages up to `handed`, but for rows and bytes of later ones, which are counted. Segments are left
+    /// out that are being dropped, or of which a message was set aside: there the component does not know yet what the host knows.
+    pub fn holdings(&self, handed: Ordinal) -> impl Iterator<Item = Holding> {
+        let dropped = move |partition: i64| self.dropped_partitions.get(&partition).is_some_and(|&at| at <= handed);
+        let first_last = move |staged: &VecDeque<Ordinal>, jobs: &VecDeque<Job>| {
+            let in_jobs = || jobs.iter().flat_map(|job| job.batch.iter().copied());
+            let staged_last = staged.partition_point(|&o| o <= handed).checked_sub(1).and_then(|at| staged.get(at).copied());
+            let first = in_jobs().chain(staged.front().copied()).next().filter(|&o| o <= handed)?;
+            Some((first, staged_last.or_else(|| in_jobs().last())?))
+        };
+        let index = self.index;
+        let rows = self.segments.iter().filter(move |(_, s)| !s.dropped && !dropped(s.partition) && s.held.aside == 0);
+        let rows = rows.filter_map(move |(&id, s)| {
+            let (first, last) = first_last(&s.staged, &s.jobs)?;
+            Some(Holding { channel: index, deletes: false, id, first, last, rows: s.held.rows, bytes: s.held.bytes })
+        });
+        let deletes = self.deletes.iter().filter(move |(partition, d)| !dropped(**partition) && d.held.aside == 0);
+        let deletes = deletes.filter_map(move |(&id, d)| {
+            let (first, last) = first_last(&d.staged, &d.jobs)?;
+            Some(Holding { channel: index, deletes: true, id, first, last, rows: d.held.rows, bytes: d.held.bytes })
+        });
+        rows.chain(deletes)
     }
 
     /// Takes the staged ordinals up to one for a sync.
@@ -524,10 +614,18 @@ impl ChannelAccount {
         self.deletes.clear();
     }
 
-    /// Drops every row from memory; the rows stay pending in the ledger and are met again at the next recovery.
-    pub fn detach(&mut self, reason: String, since: u64) {
-        let held = if self.stored > 0 || self.seek.is_some() { self.stored } else { self.first.unwrap_or_default() };
-        self.standing = Standing::Detached { reason, since, held };
+    /// Drops every row from memory; the rows stay pending in the ledger and are met again when the channel rejoins, or at the next
+    /// recovery.
+    pub fn detach(&mut self, reason: String, since: u64, unreadable: bool) {
+        let held = match &self.rejoin {
+            Some(rejoin) => rejoin.held,
+            None if self.stored > 0 || self.seek.is_some() => self.stored,
+            None => self.first.unwrap_or_default(),
+        };
+        let waits_for_hazard = |pin: &Pin| matches!(&pin.what, Pinned::Control(waits) if waits.contains(&Wait::Hazard));
+        let lasts = unreadable || self.controls.iter().filter_map(|o| self.pins.get(o)).any(waits_for_hazard);
+        self.standing = Standing::Detached { reason, since, held, lasts };
+        self.rejoin = None;
         self.pins.clear();
         self.controls.clear();
         self.segments.clear();
@@ -581,7 +679,29 @@ impl ChannelAccount {
     }
 }
 
+impl Held {
+    fn add(&mut self, pin: &Pin) {
+        let (rows, bytes) = pin.amount();
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    fn sub(&mut self, pin: &Pin) {
+        let (rows, bytes) = pin.amount();
+        self.rows = self.rows.saturating_sub(rows);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 impl Pin {
+    /// Rows or deletes, and bytes of their payload.
+    fn amount(&self) -> (u64, u64) {
+        match &self.what {
+            Pinned::Rows { rows, payload, .. } | Pinned::Deletes { rows, payload, .. } => (*rows, payload.len() as u64),
+            Pinned::Control(_) => (0, 0),
+        }
+    }
+
     /// Returns the segment whose registration it waits for.
     pub fn alloc_wait(&self) -> Option<i64> {
         match &self.what {

@@ -61,8 +61,8 @@ impl Journal {
     }
 
     /// Starts anew from a snapshot.
-    pub fn rebase(&mut self, snapshot: Vec<u8>) {
-        *self = Self { base: Some(Arc::new(snapshot)), ..Self::default() };
+    pub fn rebase(&mut self, snapshot: Arc<Vec<u8>>) {
+        *self = Self { base: Some(snapshot), ..Self::default() };
     }
 
     /// Returns what rebuilds the state before the next turn; `None` when the ring lost its beginning.

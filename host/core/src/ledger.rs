@@ -64,6 +64,11 @@ impl Account {
         self.balances() && self.pending == 0
     }
 
+    /// Returns the account of the rows that have ended: those that wait will be met again.
+    pub fn ended(&self) -> Account {
+        Account { delivered: self.delivered - self.pending, pending: 0, ..self.clone() }
+    }
+
     /// Adds another account, for totals.
     pub fn add(&mut self, other: &Account) {
         self.delivered += other.delivered;
@@ -87,6 +92,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Returns the ledger of the rows that have ended: those that wait will be met again.
+    pub fn ended(&self) -> Ledger {
+        Ledger { inserts: self.inserts.ended(), deletes: self.deletes.ended() }
+    }
+
     /// Whether both accounts balance and nothing is pending.
     pub fn is_closed(&self) -> bool {
         self.inserts.is_closed() && self.deletes.is_closed()

@@ -1,9 +1,12 @@
 //! Calls in flight: tried again with backoff until they end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Names a call between an action and its event.
 pub type CallId = u64;
+/// Whom a call changes something for, such as a channel.
+pub type Owner = u32;
 
 /// First wait before a call is tried again, in milliseconds: short, since most faults are a restart.
 pub const BACKOFF_FIRST_MS: u64 = 100;
@@ -15,7 +18,14 @@ pub const DEADLINE_MS: u64 = 120_000;
 
 /// The wait after so many failures.
 pub fn backoff_ms(failures: u32) -> u64 {
-    BACKOFF_FIRST_MS.checked_shl(failures.saturating_sub(1)).unwrap_or(BACKOFF_MAX_MS).clamp(BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
+    doubled_ms(failures, BACKOFF_FIRST_MS, BACKOFF_MAX_MS)
+}
+
+/// The wait after so many failures, when the first one is `first_ms`, each one doubles, and none is longer than `max_ms`.
+pub fn doubled_ms(failures: u32, first_ms: u64, max_ms: u64) -> u64 {
+    let doublings = failures.saturating_sub(1);
+    // What no longer fits is longer than any limit.
+    if doublings > first_ms.leading_zeros() { max_ms } else { (first_ms << doublings.min(63)).min(max_ms) }
 }
 
 /// One call.
@@ -42,12 +52,19 @@ pub struct Calls<T> {
     parked: BTreeSet<CallId>,
     deadlines: BTreeSet<(u64, CallId)>,
     /// Attempts that peers have not answered, those included whose call was made again since, or is over.
-    unanswered: usize,
+    unanswered: BTreeMap<CallId, Attempts>,
+    /// The same, counted by owner.
+    owned: BTreeMap<Owner, usize>,
     /// Attempts whose deadline has passed: when they stop to count, in milliseconds. A peer that has not worked on one for as long again
     /// will not do so any more.
     abandoned: BTreeSet<(u64, CallId)>,
-    /// Attempts that do not count any more, by their calls.
-    given_up: BTreeMap<CallId, u32>,
+}
+
+/// Attempts of one call that are not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    count: usize,
+    owner: Option<Owner>,
 }
 
 impl<T> Default for Calls<T> {
@@ -58,9 +75,9 @@ impl<T> Default for Calls<T> {
             due: BTreeSet::new(),
             parked: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            unanswered: 0,
+            unanswered: BTreeMap::new(),
+            owned: BTreeMap::new(),
             abandoned: BTreeSet::new(),
-            given_up: BTreeMap::new(),
         }
     }
 }
@@ -74,9 +91,14 @@ impl<T: Clone> Calls<T> {
         id
     }
 
-    /// Notes that a call goes to its peer, which has until `deadline_ms` to answer, or for ever.
-    pub fn sent(&mut self, id: CallId, deadline_ms: Option<u64>) {
-        self.unanswered += 1;
+    /// Notes that a call goes to its peer, which has until `deadline_ms` to answer, or for ever. `owner` is whom it changes something for.
+    pub fn sent(&mut self, id: CallId, owner: Option<Owner>, deadline_ms: Option<u64>) {
+        let attempts = self.unanswered.entry(id).or_default();
+        attempts.count += 1;
+        attempts.owner = owner;
+        if let Some(owner) = owner {
+            *self.owned.entry(owner).or_default() += 1;
+        }
         if let Some(call) = self.in_flight.get_mut(&id) {
             call.deadline_ms = deadline_ms;
             self.deadlines.extend(deadline_ms.map(|at| (at, id)));
@@ -85,22 +107,31 @@ impl<T: Clone> Calls<T> {
 
     /// Ends a call whose peer answered, and returns what it was; `None` for one that was forgotten, or that another attempt ended.
     pub fn end(&mut self, id: CallId) -> Option<InFlight<T>> {
+        self.one_less(id);
         let call = self.take(id);
-        if call.is_some() {
-            // Which of its attempts it was is not known: one of them stays, until it is answered or stops to count.
-            self.unanswered = self.unanswered.saturating_sub(1);
-        } else if let Some(&abandoned) = self.abandoned.iter().find(|(_, of)| *of == id) {
+        if call.is_none()
+            && let Some(&abandoned) = self.abandoned.iter().find(|(_, of)| *of == id)
+        {
             self.abandoned.remove(&abandoned);
-            self.unanswered = self.unanswered.saturating_sub(1);
-        } else if let Some(attempts) = self.given_up.get_mut(&id) {
-            *attempts -= 1;
-            if *attempts == 0 {
-                self.given_up.remove(&id);
-            }
-        } else {
-            self.unanswered = self.unanswered.saturating_sub(1);
         }
         call
+    }
+
+    /// One attempt of a call counts no more.
+    fn one_less(&mut self, id: CallId) {
+        if let Entry::Occupied(mut attempts) = self.unanswered.entry(id) {
+            let owner = attempts.get().owner;
+            attempts.get_mut().count -= 1;
+            if attempts.get().count == 0 {
+                attempts.remove();
+            }
+            if let Some(Entry::Occupied(mut owned)) = owner.map(|owner| self.owned.entry(owner)) {
+                *owned.get_mut() -= 1;
+                if *owned.get() == 0 {
+                    owned.remove();
+                }
+            }
+        }
     }
 
     fn take(&mut self, id: CallId) -> Option<InFlight<T>> {
@@ -114,8 +145,7 @@ impl<T: Clone> Calls<T> {
         let mut overdue = Vec::new();
         while let Some(&(at, id)) = self.abandoned.first().filter(|(at, _)| *at <= now_ms) {
             self.abandoned.remove(&(at, id));
-            self.unanswered = self.unanswered.saturating_sub(1);
-            *self.given_up.entry(id).or_default() += 1;
+            self.one_less(id);
         }
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
             self.deadlines.remove(&(at, id));
@@ -185,7 +215,17 @@ impl<T: Clone> Calls<T> {
 
     /// Number of attempts that peers may still be working on.
     pub fn at_peer(&self) -> usize {
-        self.unanswered
+        self.unanswered.values().map(|attempts| attempts.count).sum()
+    }
+
+    /// Number of attempts that peers may still be working on for an owner.
+    pub fn at_peer_of(&self, owner: Owner) -> usize {
+        self.owned.get(&owner).copied().unwrap_or_default()
+    }
+
+    /// Returns a call in flight.
+    pub fn get(&self, id: CallId) -> Option<&InFlight<T>> {
+        self.in_flight.get(&id)
     }
 
     /// Forgets the calls that are not at a peer; the others still end.
@@ -225,7 +265,7 @@ mod tests {
     fn a_failed_call_is_due_after_its_backoff_and_not_before() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
-        calls.sent(id, None);
+        calls.sent(id, None, None);
         let call = calls.end(id).unwrap();
         calls.fail(id, call, "slow".into(), 1_000);
         assert_eq!(calls.at_peer(), 0);
@@ -237,30 +277,30 @@ mod tests {
     fn a_call_that_is_not_answered_in_time_is_made_again_and_its_first_attempt_is_still_out() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
-        calls.sent(id, Some(DEADLINE_MS));
+        calls.sent(id, Some(7), Some(DEADLINE_MS));
         assert!(calls.overdue(DEADLINE_MS - 1).is_empty());
         let [(again, call)] = <[_; 1]>::try_from(calls.overdue(DEADLINE_MS)).unwrap();
         calls.fail(again, call, "no answer".into(), DEADLINE_MS);
         assert_eq!(calls.due(2 * DEADLINE_MS), [(id, "save")]);
-        calls.sent(id, Some(3 * DEADLINE_MS));
-        assert_eq!(calls.at_peer(), 2);
+        calls.sent(id, Some(7), Some(3 * DEADLINE_MS));
+        assert_eq!((calls.at_peer(), calls.at_peer_of(7), calls.at_peer_of(8)), (2, 2, 0));
         assert!(calls.end(id).is_some(), "the first answer ends it");
         assert_eq!((calls.at_peer(), calls.end(id).is_none(), calls.at_peer()), (1, true, 0));
-        assert_eq!((calls.next_due(), calls.is_empty()), (None, true));
+        assert_eq!((calls.next_due(), calls.is_empty(), calls.at_peer_of(7)), (None, true, 0));
     }
 
     #[test]
     fn an_attempt_that_is_never_answered_stops_to_count_after_twice_its_time() {
         let mut calls = Calls::default();
         let id = calls.begin("save", 0);
-        calls.sent(id, Some(DEADLINE_MS));
+        calls.sent(id, None, Some(DEADLINE_MS));
         let (again, call) = calls.overdue(DEADLINE_MS).pop().unwrap();
         calls.fail(again, call, "no answer".into(), DEADLINE_MS);
         calls.forget_waiting();
         assert_eq!((calls.at_peer(), calls.next_due()), (1, Some(2 * DEADLINE_MS)));
         assert!(calls.overdue(2 * DEADLINE_MS).is_empty());
         assert_eq!((calls.at_peer(), calls.next_due()), (0, None));
-        calls.sent(9, None);
+        calls.sent(9, None, None);
         assert!(calls.end(id).is_none(), "its answer comes after all");
         assert_eq!(calls.at_peer(), 1, "and is not taken for another's");
     }

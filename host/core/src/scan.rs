@@ -79,6 +79,17 @@ impl Scanned {
         }
     }
 
+    /// Whether it matters to a scan for one vchannel: it is that vchannel's, or the pchannel's, or moves time.
+    pub fn concerns(&self, vchannel: &str) -> bool {
+        match self {
+            Self::Message(message, _) | Self::Violation { message, .. } | Self::Quarantined { message, .. } => {
+                message.vchannel == vchannel || message.vchannel.is_empty() || message.pchannel_level
+            }
+            Self::Malformed(bad) => bad.vchannel == vchannel || bad.vchannel.is_empty(),
+            Self::Parked(inner) => inner.concerns(vchannel),
+        }
+    }
+
     /// Gives a parked message its payload back, as it was read again from the log by the message's id.
     pub fn unpark(self, payload: Bytes) -> Scanned {
         let Self::Parked(mut inner) = self else { return self };

@@ -34,6 +34,12 @@ pub enum Switch {
     CutGroups = 2048,
     /// FL-3: the order of a segment's rows depends on the page.
     RowsByPage = 4096,
+    /// SW-1: a successor is not compared with the ledger.
+    TrustSuccessors = 8192,
+    /// SW-3: a version on probation stays, whatever it does.
+    NeverRollBack = 16384,
+    /// SW-2: without a snapshot of the old version, the old version stays.
+    NeedsSnapshot = 32768,
 }
 
 #[cfg(feature = "switches")]
@@ -67,7 +73,7 @@ pub fn set(names: &str) -> Result<(), String> {
 
 /// Every switch by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Switch); 13] = [
+pub const ALL: [(&str, Switch); 16] = [
     ("ignore-pins", Switch::IgnorePins),
     ("trust-filters", Switch::TrustFilters),
     ("checkpoints-move-back", Switch::CheckpointsMoveBack),
@@ -81,4 +87,7 @@ pub const ALL: [(&str, Switch); 13] = [
     ("journal-forgets", Switch::JournalForgets),
     ("cut-groups", Switch::CutGroups),
     ("rows-by-page", Switch::RowsByPage),
+    ("trust-successors", Switch::TrustSuccessors),
+    ("never-roll-back", Switch::NeverRollBack),
+    ("needs-snapshot", Switch::NeedsSnapshot),
 ];

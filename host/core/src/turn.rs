@@ -168,6 +168,24 @@ impl Page {
         self.flags.last().is_some_and(|f| f & flag::GROUP_END != 0)
     }
 
+    /// Ordinal of the last message; the one before the first if there are none.
+    pub fn last(&self) -> Ordinal {
+        (self.first + self.len() as Ordinal).saturating_sub(1)
+    }
+
+    /// Number of groups, an unfinished one at the end included.
+    pub fn groups(&self) -> usize {
+        self.flags.iter().filter(|f| *f & flag::GROUP_END != 0).count() + usize::from(!self.is_empty() && !self.ends_group())
+    }
+
+    /// Number of messages in the first half of the groups up to a message, or in the first group if that is all.
+    pub fn half_until(&self, last: Ordinal) -> usize {
+        let among = usize::try_from((last + 1).saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.len());
+        let flags = self.flags[..among].iter().enumerate();
+        let ends: Vec<usize> = flags.filter(|(_, f)| *f & flag::GROUP_END != 0).map(|(at, _)| at + 1).collect();
+        ends.get((ends.len() / 2).saturating_sub(1)).copied().unwrap_or(self.len())
+    }
+
     /// Appends a message.
     pub fn push(&mut self, row: Row) {
         self.kinds.push(row.kind);
@@ -480,6 +498,26 @@ pub struct TurnOutput {
     pub report: TurnReport,
 }
 
+/// What a component says it holds of one segment's rows, or of one partition's deletes: handed to it, not filtered, and not yet told to be
+/// durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The channel.
+    pub channel: ChannelIndex,
+    /// Deletes of a partition instead of rows of a segment.
+    pub deletes: bool,
+    /// The segment; for deletes the partition.
+    pub id: i64,
+    /// First message.
+    pub first: Ordinal,
+    /// Last message; of a sync that runs it may be the ordinal that the sync was asked up to.
+    pub last: Ordinal,
+    /// Rows, or keys.
+    pub rows: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// Why an instance is no longer to be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
@@ -495,6 +533,15 @@ pub enum Fault {
     /// It refused to start.
     #[error("start refused: {0}")]
     Start(String),
+    /// It ended a turn in which the guard refused something: it counts otherwise than the host.
+    #[error("{0}")]
+    Refused(String),
+    /// Its snapshot is larger than one may be.
+    #[error("snapshot limit: {0}")]
+    Snapshot(String),
+    /// What it answered means nothing.
+    #[error("answer without a meaning: {0}")]
+    Answer(String),
 }
 
 #[cfg(test)]
@@ -516,5 +563,16 @@ mod tests {
         assert_eq!((first.first, first.len(), rest.first, rest.len()), (10, 1, 11, 3));
         let second = rest.take_groups(1);
         assert_eq!((second.len(), rest.len()), (2, 1), "a group longer than the page comes whole");
+    }
+
+    #[test]
+    fn half_of_a_page_is_half_of_its_groups() {
+        let mut rest = page(&[true, false, false, true, true, true, false, true]);
+        assert_eq!((rest.groups(), rest.last()), (5, 17));
+        assert_eq!(rest.half_until(17), 4, "two groups of five");
+        assert_eq!(rest.half_until(14), 1, "one of three");
+        assert_eq!(rest.half_until(10), 1, "the only one");
+        let half = rest.take_groups(rest.half_until(17));
+        assert_eq!((half.len(), half.groups(), rest.groups()), (4, 2, 3));
     }
 }

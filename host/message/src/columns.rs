@@ -182,7 +182,7 @@ impl Columns {
 
     /// Returns the bytes that the values take.
     pub fn memory_bytes(&self) -> usize {
-        self.fields.iter().map(|f| f.values.memory_bytes() + f.valid.as_ref().map_or(0, Vec::len)).sum()
+        self.fields.iter().map(FieldColumn::memory_bytes).sum()
     }
 }
 
@@ -207,6 +207,11 @@ impl FieldColumn {
         if let Some(valid) = &mut self.valid {
             valid.extend(std::iter::repeat_n(field.default_value.is_some(), rows));
         }
+    }
+
+    /// Returns the bytes that the values take.
+    pub fn memory_bytes(&self) -> usize {
+        self.values.memory_bytes() + self.valid.as_ref().map_or(0, Vec::len)
     }
 
     /// Returns whether a row has a value.

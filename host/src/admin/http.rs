@@ -66,13 +66,16 @@ mod tests {
             dir: "/n".into(),
             component_digest: "d".into(),
             component_bytes: 1,
+            swaps: Vec::new(),
             budget_bytes: 100,
             wal_name: "rocksmq".into(),
             syncs: Syncs::default(),
             pchannels,
         };
         assert_eq!(ailment(&node(vec![pchannel("working")])), None);
-        for state in ["dead", "scan failing", "dead letters failing", "not answering", "fenced", "recovering again", "in_recovery"] {
+        for state in
+            ["dead", "scan failing", "dead letters failing", "not answering", "stopped", "fenced", "recovering again", "in_recovery"]
+        {
             let said = ailment(&node(vec![pchannel("working"), pchannel(state)]));
             assert_eq!(said, Some(format!("pchannel p_0 is {state}: a reason")));
         }

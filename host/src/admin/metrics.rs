@@ -115,7 +115,20 @@ impl Collector for Scrape {
             Counter,
             by_pchannel(|p| count(p, p.scan.gaps)),
         )?;
+        family("tidegate_detached_channels", "Channels that are given up for now", Gauge, by_pchannel(|p| standing(p, "detached")))?;
+        family(
+            "tidegate_rejoining_channels",
+            "Channels that read again what they missed while they were detached",
+            Gauge,
+            by_pchannel(|p| standing(p, "rejoining")),
+        )?;
         family("tidegate_component_faults", "Component instances lost to a fault", Counter, by_pchannel(|p| count(p, p.faults)))?;
+        family(
+            "tidegate_component_events_dropped",
+            "Events of the component that were not kept, because it logged too much in one call",
+            Counter,
+            by_pchannel(|p| count(p, p.events_dropped)),
+        )?;
         for (name, help, durations) in [
             ("milvus_wal_flusher_sync_dispatcher_queue_duration_seconds", "How long segment writes and saves waited", &syncs.queued),
             ("milvus_wal_flusher_sync_dispatcher_execute_duration_seconds", "How long segment writes and saves took", &syncs.executed),
@@ -190,6 +203,11 @@ fn count(p: &Status, count: u64) -> Series {
     (vec![node(), ("pchannel", p.pchannel.clone())], count as f64)
 }
 
+/// How many channels stand so.
+fn standing(p: &Status, standing: &str) -> Series {
+    count(p, p.channels.iter().filter(|c| c.standing == standing).count() as u64)
+}
+
 /// Whether a channel is there: dropped ones, and those that the coordinator never knew, are not.
 fn is_there(c: &ChannelStatus) -> bool {
     !matches!(c.standing.as_str(), "dropped" | "unknown to the coordinator")
@@ -235,11 +253,15 @@ mod tests {
             lag_ms: Some(2_500),
             pins: 3,
             held_bytes: 64,
+            stays_detached: false,
+            behind_ms: None,
             ledger,
         };
         // Those that are gone have no series left, lag and pins included.
         let gone = ChannelStatus { vchannel: "p_0_2v0".into(), standing: "dropped".into(), ..channel.clone() };
         let unknown = ChannelStatus { vchannel: "p_0_3v0".into(), standing: "unknown to the coordinator".into(), ..channel.clone() };
+        let detached = ChannelStatus { vchannel: "p_0_4v0".into(), standing: "detached".into(), ..channel.clone() };
+        let rejoining = ChannelStatus { vchannel: "p_0_5v0".into(), standing: "rejoining".into(), ..channel.clone() };
         let pchannel = Status {
             pchannel: "p_0".into(),
             term: 4,
@@ -256,11 +278,15 @@ mod tests {
             dead_letters: 0,
             turns: 9,
             messages: 9,
+            events_dropped: 6,
             idle_ticks_filtered: 5,
             unknown_types: 0,
             pressure_cuts: 0,
+            component: "d".into(),
+            good_component: None,
+            probation: None,
             scan: ScanStatus { messages: [(MessageType::INSERT, 8)].into(), transaction_bytes: 12, ..ScanStatus::default() },
-            channels: vec![channel, gone, unknown],
+            channels: vec![channel, detached, rejoining, gone, unknown],
         };
         let mut counts = vec![0; 16];
         counts[0] = 3;
@@ -270,6 +296,7 @@ mod tests {
             dir: "/n".into(),
             component_digest: "d".into(),
             component_bytes: 1,
+            swaps: Vec::new(),
             budget_bytes: 100,
             wal_name: "rocksmq".into(),
             syncs,
@@ -294,7 +321,10 @@ mod tests {
             r#"tidegate_channel_pin_info{node_id="1",channel="p_0_1v0",kind="rows"} 1.0"#,
             r#"tidegate_channel_pin_age_seconds{node_id="1",channel="p_0_1v0"} 1.5"#,
             r#"tidegate_ledger_rows{node_id="1",channel="p_0_1v0",kind="insert",end="pending"} 7.0"#,
+            r#"tidegate_detached_channels{node_id="1",pchannel="p_0"} 1.0"#,
+            r#"tidegate_rejoining_channels{node_id="1",pchannel="p_0"} 1.0"#,
             r#"tidegate_component_faults_total{node_id="1",pchannel="p_0"} 1.0"#,
+            r#"tidegate_component_events_dropped_total{node_id="1",pchannel="p_0"} 6.0"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -40,6 +40,40 @@ impl fmt::Display for Figure {
     }
 }
 
+/// One figure over many runs, of which the worst ones matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of the runs took at most this.
+    pub p50: f64,
+    /// 99 of 100 runs took at most this.
+    pub p99: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// Sums the runs up; all zeros without any.
+    ///
+    /// ```
+    /// # use tidegate::bench::figures::Percentiles;
+    /// let runs: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+    /// assert_eq!(Percentiles::of(&runs), Percentiles { p50: 100.0, p99: 198.0, max: 200.0 });
+    /// ```
+    pub fn of(runs: &[f64]) -> Self {
+        let mut sorted = runs.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        // The smallest run that so many of a hundred do not exceed.
+        let at = |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
+        Self { p50: at(50), p99: at(99), max: at(100) }
+    }
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}, {}", significant(self.p50), significant(self.p99)))
+    }
+}
+
 /// Writes a number with three digits that count.
 pub(crate) fn significant(value: f64) -> String {
     match value.abs() {

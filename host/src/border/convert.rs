@@ -1,38 +1,62 @@
 //! The core's plain data ↔ the bindings' types.
+//!
+//! What every version has for itself is converted by macros, which take the module of its bindings; a page costs what its lists cost to move.
 
 use tidegate_core::turn as core;
 
-use super::bindings::exports::tidegate::flusher::logic;
-use super::bindings::tidegate::flusher::{types, wal};
+use super::bindings::v0_2::exports::tidegate::flusher::logic;
+use super::bindings::v0_2::tidegate::flusher::types;
 
-pub(crate) fn page(page: core::Page) -> wal::Page {
-    let controls = page.controls.into_iter().map(|c| wal::Control { ordinal: c.ordinal, body: body(c.body) }).collect();
-    wal::Page {
-        first: page.first,
-        kinds: page.kinds,
-        flags: page.flags,
-        channels: page.channels,
-        collections: page.collections,
-        partitions: page.partitions,
-        segments: page.segments,
-        rows: page.rows,
-        bytes: page.bytes,
-        ticks: page.ticks,
-        controls,
+macro_rules! page {
+    ($wal:ident, $page:expr) => {{
+        use tidegate_core::turn::{ControlBody, Page};
+        let Page { first, kinds, flags, channels, collections, partitions, segments, rows, bytes, ticks, controls } = $page;
+        let body = |body| match body {
+            ControlBody::Intern(name) => $wal::ControlBody::Intern(name),
+            ControlBody::CreateCollection(partitions, hazard) => $wal::ControlBody::CreateCollection((partitions, hazard)),
+            ControlBody::CreateSegment(level_zero) => $wal::ControlBody::CreateSegment(level_zero),
+            ControlBody::Seal(segments, hazard) => $wal::ControlBody::Seal((segments, hazard)),
+            ControlBody::Hazard(reason) => $wal::ControlBody::Hazard(reason),
+        };
+        let controls = controls.into_iter().map(|c| $wal::Control { ordinal: c.ordinal, body: body(c.body) }).collect();
+        $wal::Page { first, kinds, flags, channels, collections, partitions, segments, rows, bytes, ticks, controls }
+    }};
+}
+pub(super) use page;
+
+macro_rules! report {
+    ($logic:ident, $report:expr) => {{
+        use tidegate_core::turn::{GuestPhase, TurnReport};
+        let $logic::Report { phase, more, idle_ticks_filtered, unknown_types, pressure_cuts } = $report;
+        let phase = match phase {
+            $logic::Phase::InRecovery => GuestPhase::InRecovery,
+            $logic::Phase::Working => GuestPhase::Working,
+            $logic::Phase::LogMoved => GuestPhase::LogMoved,
+        };
+        TurnReport { phase, more, idle_ticks_filtered, unknown_types, pressure_cuts }
+    }};
+}
+pub(super) use report;
+
+/// Makes a table of the lists; an error in words if they are not equally long.
+pub(super) fn holdings(h: &logic::Holdings) -> Result<Vec<core::Holding>, String> {
+    let lengths = [h.channels.len(), h.deletes.len(), h.ids.len(), h.first.len(), h.last.len(), h.rows.len(), h.bytes.len()];
+    if lengths.iter().any(|&length| length != lengths[0]) {
+        return Err(format!("the lists of its accounts have {lengths:?} elements"));
     }
+    let holding = |at: usize| core::Holding {
+        channel: h.channels[at],
+        deletes: h.deletes[at],
+        id: h.ids[at],
+        first: h.first[at],
+        last: h.last[at],
+        rows: h.rows[at],
+        bytes: h.bytes[at],
+    };
+    Ok((0..h.ids.len()).map(holding).collect())
 }
 
-fn body(body: core::ControlBody) -> wal::ControlBody {
-    match body {
-        core::ControlBody::Intern(name) => wal::ControlBody::Intern(name),
-        core::ControlBody::CreateCollection(partitions, hazard) => wal::ControlBody::CreateCollection((partitions, hazard)),
-        core::ControlBody::CreateSegment(level_zero) => wal::ControlBody::CreateSegment(level_zero),
-        core::ControlBody::Seal(segments, hazard) => wal::ControlBody::Seal((segments, hazard)),
-        core::ControlBody::Hazard(reason) => wal::ControlBody::Hazard(reason),
-    }
-}
-
-pub(crate) fn filtered(run: types::Filtered) -> core::Filtered {
+pub(super) fn filtered(run: types::Filtered) -> core::Filtered {
     core::Filtered {
         channel: run.channel,
         first: run.first,
@@ -47,20 +71,6 @@ pub(crate) fn filtered(run: types::Filtered) -> core::Filtered {
             types::FilterReason::UnknownSegment => core::FilterReason::UnknownSegment,
             types::FilterReason::Repeated => core::FilterReason::Repeated,
         },
-    }
-}
-
-pub(crate) fn report(report: &logic::Report) -> core::TurnReport {
-    core::TurnReport {
-        phase: match report.phase {
-            logic::Phase::InRecovery => core::GuestPhase::InRecovery,
-            logic::Phase::Working => core::GuestPhase::Working,
-            logic::Phase::LogMoved => core::GuestPhase::LogMoved,
-        },
-        more: report.more,
-        idle_ticks_filtered: report.idle_ticks_filtered,
-        unknown_types: report.unknown_types,
-        pressure_cuts: report.pressure_cuts,
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::screen::Screen;
-use crate::bench::{dispatch, flush, idle};
+use crate::bench::{dispatch, flush, idle, swap};
 
 /// Measures on this machine.
 #[derive(Debug, Args)]
@@ -26,6 +26,8 @@ enum What {
     Flush(flush::Options),
     /// Measure a node that has nothing to do.
     Idle(idle::Options),
+    /// Measure the pause of a swap, and what each part of it takes.
+    Swap(swap::Options),
 }
 
 impl Bench {
@@ -34,6 +36,7 @@ impl Bench {
             What::Dispatch(options) => self.show(&dispatch::run(options)?),
             What::Flush(options) => self.show(&flush::run(options)?),
             What::Idle(options) => self.show(&idle::run(options)?),
+            What::Swap(options) => self.show(&swap::run(options)?),
         }
     }
 

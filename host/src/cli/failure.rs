@@ -27,6 +27,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | NodeError::Missing { .. }
             | NodeError::Held { .. }
             | NodeError::Invalid(_)
+            | NodeError::Engine(_)
             | NodeError::Log(LogError::Invalid(_)),
         ) => true,
         Some(_) => false,

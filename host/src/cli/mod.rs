@@ -15,19 +15,23 @@
 mod bench;
 mod binlog;
 mod collection;
+mod component;
 mod delete;
 mod demo;
 mod export;
 mod failure;
 mod flush;
 mod ingest;
+mod quarantine;
 mod request;
 mod scan;
 mod screen;
 mod segments;
 mod serve;
 mod status;
+mod swap;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -103,8 +107,22 @@ enum Command {
     Segments(AtNode<segments::Segments>),
     /// Say why a channel's checkpoint is where it is.
     Explain(AtNode<status::Explain>),
+    /// Have another component decide, without a restart and without reading a message twice.
+    Swap(AtNode<swap::Swap>),
+    /// Have the component before decide again.
+    Rollback(AtNode<swap::Rollback>),
+    /// List messages that cannot be flushed, or append them again.
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
     /// Show what is in a segment file.
     Binlog(binlog::Binlog),
+    /// Look at a component's file, or try it.
+    Component {
+        #[command(subcommand)]
+        command: component::Component,
+    },
     /// Measure on this machine; meant for a release build: cargo run --release -- bench dispatch.
     Bench(bench::Bench),
 }
@@ -117,6 +135,14 @@ enum CollectionCommand {
     Drop(AtNode<collection::Drop>),
     /// List the collections.
     List(AtNode<collection::List>),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineCommand {
+    /// List the messages that are set aside, why, and what became of them.
+    List(AtNode<quarantine::List>),
+    /// Append messages that are set aside again, with new ticks; returns when they are durable in the log.
+    Retry(AtNode<quarantine::Retry>),
 }
 
 /// A request and the node it is for.
@@ -134,7 +160,12 @@ struct AtNode<R: Args> {
 
 /// Runs the program with the process' arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    main_with(std::env::args_os())
+}
+
+/// Runs the program with given arguments, the program's name first.
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args);
     let quiet = if matches!(cli.command, Command::Node(_)) { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
@@ -162,7 +193,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(at) => at.run(Request::Status),
         Command::Segments(at) => at.run(Request::Segments),
         Command::Explain(at) => at.run(Request::Explain),
+        Command::Swap(at) => at.run(Request::Swap),
+        Command::Rollback(at) => at.run(Request::Rollback),
+        Command::Quarantine { command: QuarantineCommand::List(at) } => at.run(Request::QuarantineList),
+        Command::Quarantine { command: QuarantineCommand::Retry(at) } => at.run(Request::QuarantineRetry),
         Command::Binlog(binlog) => binlog.run(),
+        Command::Component { command } => command.run(),
         Command::Bench(bench) => bench.run(),
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{collection, delete, export, flush, ingest, scan, segments, status};
+use super::{collection, delete, export, flush, ingest, quarantine, scan, segments, status, swap};
 use crate::node::Node;
 
 /// One request; it crosses the socket as one line of JSON.
@@ -21,6 +21,10 @@ pub(crate) enum Request {
     Status(status::ShowStatus),
     Segments(segments::Segments),
     Explain(status::Explain),
+    Swap(swap::Swap),
+    Rollback(swap::Rollback),
+    QuarantineList(quarantine::List),
+    QuarantineRetry(quarantine::Retry),
 }
 
 /// How far a request is.
@@ -54,6 +58,7 @@ impl Request {
             Request::Delete(r) => absolute(&mut r.file),
             Request::Scan(r) => absolute(&mut r.out),
             Request::Export(r) => absolute(&mut r.out),
+            Request::Swap(r) => r.check(),
             _ => Ok(()),
         }
     }
@@ -80,6 +85,10 @@ impl Request {
             Request::Status(_) => status::status(node),
             Request::Segments(r) => r.run(node),
             Request::Explain(r) => r.run(node),
+            Request::Swap(r) => r.run(node, sink),
+            Request::Rollback(r) => r.run(node, sink),
+            Request::QuarantineList(_) => quarantine::list(node),
+            Request::QuarantineRetry(r) => r.run(node),
         }
     }
 
@@ -102,6 +111,9 @@ impl Request {
             Request::Export(_) => export::render(done),
             Request::Status(_) => status::render(done),
             Request::Segments(_) => segments::render(done),
+            Request::Swap(_) | Request::Rollback(_) => swap::render(done),
+            Request::QuarantineList(_) => quarantine::render_list(done),
+            Request::QuarantineRetry(_) => quarantine::render_retry(done),
             Request::Explain(_) => format!("{}\n  host:      {}\n  component: {}", text("vchannel"), text("pin"), text("component")),
         }
     }

@@ -49,6 +49,9 @@ Settings: DIR/tidegate.toml, overridden by TIDEGATE_<KEY> in the environment.
   segment_bytes        bytes at which a segment is complete (128 MiB)
   message_bytes        bytes of one insert message (2 MiB)
   writers              threads that write segment files, a pchannel (1)
+  probation_turns      turns that a new component is on probation at least (1000)
+  probation_s          seconds of event time that it is on probation at least (60)
+  probation_lag_s      by how much the largest checkpoint lag may grow meanwhile (1800)
   http                 as --http";
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

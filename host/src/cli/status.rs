@@ -73,6 +73,10 @@ fn put(out: &mut String, status: &NodeStatus) -> std::fmt::Result {
             "  holds {} of {} bytes; {} calls in flight; {} messages in {} turns",
             p.held_bytes, p.bytes_max, p.in_flight, p.messages, p.turns
         )?;
+        let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
+        let good = p.good_component.as_deref().map(|good| format!(", can go back to {}", short(good))).unwrap_or_default();
+        let probation = p.probation.as_ref().map(|far| format!(", on probation: {far}")).unwrap_or_default();
+        writeln!(out, "  component {}{good}{probation}", short(&p.component))?;
         if p.faults + p.guard_refusals + p.dead_letters + p.pressure_cuts > 0 {
             let (faults, refusals, letters, cuts) = (p.faults, p.guard_refusals, p.dead_letters, p.pressure_cuts);
             writeln!(
@@ -80,12 +84,22 @@ fn put(out: &mut String, status: &NodeStatus) -> std::fmt::Result {
                 "  {faults} component faults, {refusals} refused intents, {letters} dead letters, {cuts} batches cut by memory pressure"
             )?;
         }
+        if p.events_dropped > 0 {
+            writeln!(out, "  {} log events of the component were not kept: it logged too much in one call", p.events_dropped)?;
+        }
         for c in &p.channels {
             let lag = c.lag_ms.map(|ms| format!(", {}.{:03} s behind", ms / 1_000, ms % 1_000)).unwrap_or_default();
             writeln!(out, "  {}  {}, checkpoint {}{lag}", c.vchannel, c.standing, tick(c.checkpoint_tick))?;
             writeln!(out, "    pin      {}", c.pin)?;
             put_account(out, "inserts", &c.ledger.inserts)?;
             put_account(out, "deletes", &c.ledger.deletes)?;
+        }
+    }
+    if !status.swaps.is_empty() {
+        writeln!(out, "\nswap log")?;
+        for line in &status.swaps {
+            out.push_str("  ");
+            super::swap::put_line(out, line);
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The thread of one pchannel: it feeds events to the core and does what the core wants, turns included.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use tidegate_core::calls::{CallError, Caller};
-use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Outcome, Pchannel, Status, Weight, Work};
+use tidegate_core::journal::{Replay, Turn};
+use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, Status, SwapStep, Told, Version, Weight, Work};
 use tidegate_core::retry::backoff_ms;
 use tidegate_core::scan::{ReadFailure, ScanLimits};
 use tidegate_core::turn::Fault;
@@ -20,6 +20,7 @@ use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings, Syncs};
 use crate::engine::GuestConfig;
+use crate::pause;
 use crate::stop::{Stop, panic_text};
 
 /// Batches of messages between the scan and the flusher.
@@ -29,6 +30,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A pchannel's flusher, running.
 pub(super) struct Driver {
+    pchannel: String,
+    term: i64,
     questions: Sender<Question>,
     stop: Stop,
     /// The state that was answered last.
@@ -39,15 +42,49 @@ pub(super) struct Driver {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How long an order may take: an instance that is being built, a snapshot and a start that use up their deadlines.
+const SWAP_MAX: Duration = Duration::from_secs(120);
+
 enum Question {
     Status(Sender<Status>),
     Explain(String, Sender<Option<Explanation>>),
+    Swap(Version, Arc<dyn Guests>, Sender<Swapped>),
+    Journal(Sender<Option<Replay>>),
     /// Wakes the thread, so that it sees the stop.
     Stop,
 }
 
+/// The components of a pchannel, when its flusher starts.
+pub(super) struct Components {
+    /// The one that serves it, and whether it is on probation.
+    pub current: (Version, Arc<dyn Guests>),
+    pub on_probation: bool,
+    /// The one to go back to.
+    pub good: Option<(Version, Arc<dyn Guests>)>,
+    /// Takes what becomes of versions without anybody's order.
+    pub told: Sender<(String, Swapped)>,
+}
+
+/// What became of a version, and how long the pchannel stood still for it.
+#[derive(Clone, Debug)]
+pub(super) struct Swapped {
+    pub step: SwapStep,
+    pub pause: Option<Pause>,
+}
+
+/// The parts of a hand-over, in microseconds: from the end of the old one's last turn to the start of the new one's first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    pub snapshot_us: u64,
+    /// A store, an instance, and the state in it.
+    pub start_us: u64,
+    /// Its accounts, compared with the ledger.
+    pub verify_us: u64,
+    pub total_us: u64,
+}
+
 impl Driver {
-    pub fn start(peers: Peers, dead_letters: DeadLetters, component: Arc<dyn Guests>, settings: &Settings) -> std::io::Result<Self> {
+    pub fn start(peers: Peers, dead_letters: DeadLetters, components: Components, settings: &Settings) -> std::io::Result<Self> {
         let pchannel = peers.log.pchannel().to_owned();
         let term = peers.log.term();
         let caller = Caller { node_id: NODE_ID, pchannel: pchannel.clone(), term };
@@ -57,41 +94,68 @@ impl Driver {
             // The embedded coordinator is the authority: what it does not know does not exist.
             not_found_tolerance: 0,
             writes_max: settings.writers,
+            probation: settings.probation(),
             ..Limits::default()
         };
+        let mut core = Pchannel::new(caller.clone(), limits);
+        let (settled, skipped) = dead_letters.names(peers.log.wal());
+        core.remember(settled, skipped);
         let stop = Stop::default();
         let syncs = Arc::default();
         let (questions, asked) = unbounded();
         let (events, happened) = unbounded();
         let workers = Workers::start(&peers, &caller, settings.writers, &events, &stop, &syncs)?;
         let (batches, delivered) = bounded(BATCHES);
+        let Components { current: (version, guests), on_probation, good, told } = components;
+        let good_version = good.as_ref().map(|(version, _)| version.clone());
+        let (batches_again, read_again) = bounded(BATCHES);
         let mut running = Running {
-            core: Pchannel::new(caller, limits),
+            core: core.running(version.clone(), good_version, on_probation),
             config: settings.guest(&pchannel, term),
-            component,
+            components: good.into_iter().chain([(version, guests)]).collect(),
+            told,
+            orders: BTreeMap::new(),
+            next_order: 1,
             instance: None,
+            successor: None,
+            resume: None,
+            pause: Pause::default(),
+            pause_began: Instant::now(),
             scan: None,
-            scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes(), ..ScanLimits::default() },
+            catch_up: None,
+            scan_limits: ScanLimits { held_bytes_max: settings.scan_bytes() - settings.catch_up_bytes(), ..ScanLimits::default() },
+            catch_up_limits: ScanLimits { held_bytes_max: settings.catch_up_bytes(), ..ScanLimits::default() },
             peers,
             dead_letters,
             workers,
             batches,
+            batches_again,
             began: Instant::now(),
             todo: VecDeque::new(),
             stop: stop.clone(),
             blocked: None,
+            events_dropped: 0,
         };
         let known = Mutex::new(running.core.status());
         let died = Arc::new(OnceLock::new());
         let dies = died.clone();
         let run = move || {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| running.run(&asked, &happened, &delivered))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| running.run(&asked, &happened, &delivered, &read_again))) {
                 let text = dies.get_or_init(|| panic_text(&*panic).to_owned());
                 tracing::error!(pchannel = running.config.pchannel, "the flusher's thread panicked: {text}");
             }
         };
+        let named = pchannel.clone();
         let thread = thread::Builder::new().name(pchannel).spawn(run)?;
-        Ok(Self { questions, stop, known, syncs, died, thread: Some(thread) })
+        Ok(Self { pchannel: named, term, questions, stop, known, syncs, died, thread: Some(thread) })
+    }
+
+    pub fn pchannel(&self) -> &str {
+        &self.pchannel
+    }
+
+    pub fn term(&self) -> i64 {
+        self.term
     }
 
     /// Returns the state of the pchannel; of one that does not answer, the last state known and what became of its thread.
@@ -127,6 +191,26 @@ impl Driver {
         }
     }
 
+    /// Has another version follow, and returns what became of it.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn swap(&self, version: Version, guests: Arc<dyn Guests>) -> Result<Swapped, String> {
+        let (reply, answer) = bounded(1);
+        let asked = self.questions.send(Question::Swap(version, guests, reply));
+        asked.ok().and_then(|()| answer.recv_timeout(SWAP_MAX).ok()).ok_or_else(|| {
+            let (state, reason) = self.silence();
+            format!("the pchannel is {state}{}", reason.map(|r| format!(": {r}")).unwrap_or_default())
+        })
+    }
+
+    /// Returns the turns since the last snapshot, and the snapshot.
+    pub fn journal(&self) -> Option<Replay> {
+        let (reply, answer) = bounded(1);
+        self.questions.send(Question::Journal(reply)).ok()?;
+        answer.recv_timeout(ANSWER_MAX).ok()?
+    }
+
     /// The state of a thread that does not answer, and its reason.
     fn silence(&self) -> (String, Option<String>) {
         let (state, reason) = match self.died.get() {
@@ -156,18 +240,35 @@ impl Drop for Driver {
 struct Running {
     core: Pchannel,
     config: GuestConfig,
-    component: Arc<dyn Guests>,
+    components: BTreeMap<Version, Arc<dyn Guests>>,
+    /// Takes what becomes of versions without anybody's order.
+    told: Sender<(String, Swapped)>,
+    /// Who waits for the end of an order.
+    orders: BTreeMap<u64, (Version, Sender<Swapped>)>,
+    next_order: u64,
     instance: Option<Box<dyn Guest>>,
+    /// The instance of the version that is to follow.
+    successor: Option<Box<dyn Guest>>,
+    /// What the successor was started from.
+    resume: Option<Arc<Vec<u8>>>,
+    pause: Pause,
+    pause_began: Instant,
     scan: Option<Scan>,
+    /// The second scan, of a channel that is behind.
+    catch_up: Option<Scan>,
     scan_limits: ScanLimits,
+    catch_up_limits: ScanLimits,
     peers: Peers,
     dead_letters: DeadLetters,
     workers: Workers,
     batches: Sender<Batch>,
+    batches_again: Sender<Batch>,
     began: Instant,
     todo: VecDeque<Action>,
     stop: Stop,
     blocked: Option<Blocked>,
+    /// Events of instances that were not kept.
+    events_dropped: u64,
 }
 
 /// A message that could not be made durable in the dead-letter file: nothing later is done before it is.
@@ -180,19 +281,27 @@ struct Blocked {
 }
 
 impl Running {
-    fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>) {
+    fn run(&mut self, asked: &Receiver<Question>, happened: &Receiver<Event>, delivered: &Receiver<Batch>, read_again: &Receiver<Batch>) {
         self.step(Event::Start);
         let closed = never();
         while !self.stop.is_set() {
             // A turn may ask for the next one for ever: between two of them, whoever waits is heard.
-            if let Some(event) = self.act() {
+            while let Some(event) = self.act() {
                 // What a stop cut off did not happen.
                 if self.stop.is_set() {
                     break;
                 }
                 self.step(event);
+                // A hand-over goes before everything else: the log and the syncs wait for nothing longer than its pause.
+                if !self.core.is_handing_over() {
+                    break;
+                }
+            }
+            if self.stop.is_set() {
+                break;
             }
             let messages = if self.core.wants_messages() && self.blocked.is_none() { delivered } else { &closed };
+            let again = if self.core.wants_catch_up() && self.blocked.is_none() { read_again } else { &closed };
             let wait = self.wait();
             select! {
                 recv(asked) -> question => self.answer(question.unwrap_or(Question::Stop)),
@@ -200,6 +309,11 @@ impl Running {
                 recv(messages) -> batch => {
                     if let Ok((scan, messages)) = batch {
                         self.step(Event::Delivered { scan, messages });
+                    }
+                }
+                recv(again) -> batch => {
+                    if let Ok((scan, messages)) = batch {
+                        self.step(Event::CaughtUp { scan, messages });
                     }
                 }
                 default(wait) => self.step(Event::Wake),
@@ -246,18 +360,46 @@ impl Running {
     /// Does one action; some end at once with an event.
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Build { resume, replay } => {
+            Action::Build { version, resume, replay } => {
                 self.instance = None;
-                let built = self.build(resume.as_deref().map(Vec::as_slice), &replay);
+                let built = self.build(&version, resume.as_deref().map(Vec::as_slice), &replay);
                 return Some(Event::Built(built));
             }
+            Action::Stand { version, resume } => {
+                let told = self.stand(&version, &resume);
+                self.resume = Some(resume);
+                return Some(Event::Stood(told));
+            }
+            Action::AskOld => {
+                let resume = self.resume.take().unwrap_or_default();
+                let no_instance = || Err(Fault::Trap("there is no instance".into()));
+                return Some(Event::OldTold(self.instance.as_mut().map_or_else(no_instance, |i| i.told(&resume))));
+            }
+            Action::Commit => {
+                pause::at("verified");
+                self.instance = self.successor.take();
+                self.pause.total_us = micros(self.pause_began);
+                pause::at("committed");
+            }
+            Action::Dismiss => self.successor = None,
+            Action::Swapped(step) => self.tell(step),
             Action::Turn(input) => {
-                let instance = self.instance.as_mut();
-                return Some(Event::Turned(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.turn(&input))));
+                let Some(instance) = &mut self.instance else {
+                    return Some(Event::Turned(Err(Fault::Trap("there is no instance".into()))));
+                };
+                let turned = instance.turn(&input);
+                self.events_dropped += instance.take_dropped_events();
+                return Some(Event::Turned(turned));
             }
             Action::Snapshot => {
+                (self.pause, self.pause_began) = (Pause::default(), Instant::now());
+                if self.core.is_handing_over() {
+                    pause::at("handing-over");
+                }
                 let instance = self.instance.as_mut();
-                return Some(Event::Snapshot(instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.snapshot())));
+                let snapshot = instance.map_or_else(|| Err(Fault::Trap("there is no instance".into())), |i| i.snapshot());
+                self.pause.snapshot_us = micros(self.pause_began);
+                return Some(Event::Snapshot(snapshot));
             }
             Action::Begin { id, work: Work::OpenScan { scan, from } } => {
                 let opened = Scan::start(self.peers.log.clone(), scan, from, self.scan_limits.clone(), self.batches.clone());
@@ -265,8 +407,21 @@ impl Running {
                     opened.map(|scan| self.scan = Some(scan)).map(|()| Outcome::Opened).map_err(|e| CallError::Transient(e.to_string()));
                 return Some(Event::Ended { id, result });
             }
+            Action::Begin { id, work: Work::OpenCatchUp { scan, vchannel, from } } => {
+                let (log, limits, out) = (self.peers.log.clone(), self.catch_up_limits.clone(), self.batches_again.clone());
+                let opened = Scan::start_for(Some(vchannel), log, scan, from, limits, out);
+                let result = opened
+                    .map(|scan| self.catch_up = Some(scan))
+                    .map(|()| Outcome::Opened)
+                    .map_err(|e| CallError::Transient(e.to_string()));
+                return Some(Event::Ended { id, result });
+            }
             Action::Begin { id, work } => self.workers.begin(id, work),
-            Action::CloseScan => self.scan = None,
+            Action::CloseScan => {
+                self.scan = None;
+                self.catch_up = None;
+            }
+            Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.store(letter),
             Action::Truncate(up_to) => {
                 if let Err(error) = self.peers.log.truncate(&up_to) {
@@ -284,9 +439,44 @@ impl Running {
         None
     }
 
+    /// Starts a successor beside the instance and asks what it holds.
+    fn stand(&mut self, version: &Version, resume: &[u8]) -> Result<Told, Fault> {
+        let began = Instant::now();
+        let mut successor = self.guests(version)?.start(&self.config, Some(resume), &self.stop)?;
+        self.pause.start_us = micros(began);
+        pause::at("standing");
+        let began = Instant::now();
+        let told = successor.told(resume);
+        self.pause.verify_us = micros(began);
+        self.successor = Some(successor);
+        told
+    }
+
+    fn guests(&self, version: &Version) -> Result<Arc<dyn Guests>, Fault> {
+        self.components.get(version).cloned().ok_or_else(|| Fault::Start(format!("component {version} is not loaded")))
+    }
+
+    fn tell(&mut self, step: SwapStep) {
+        let committed = matches!(step.verdict, tidegate_core::pchannel::Verdict::Committed);
+        let swapped = Swapped { pause: committed.then_some(self.pause), step };
+        match swapped.step.order.and_then(|order| self.orders.remove(&order)) {
+            Some((_, waiting)) => {
+                // Who waited writes it down; one that is gone takes nothing with it: the next open undoes an order without an end.
+                let _gone = waiting.send(swapped);
+            }
+            None => {
+                // The log of swaps ends with the node.
+                let _ended = self.told.send((self.config.pchannel.clone(), swapped));
+            }
+        }
+        let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
+        let wanted: Vec<&Version> = self.orders.values().map(|(v, _)| v).chain([&version]).chain(&good).collect();
+        self.components.retain(|v, _| wanted.contains(&v));
+    }
+
     /// Makes an instance and brings it to where the journal ends. DT-1: the same turns give the same intents.
-    fn build(&mut self, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
-        let mut instance = self.component.start(&self.config, resume, &self.stop)?;
+    fn build(&mut self, version: &Version, resume: Option<&[u8]>, replay: &[Turn]) -> Result<(), Fault> {
+        let mut instance = self.guests(version)?.start(&self.config, resume, &self.stop)?;
         for (nth, turn) in replay.iter().enumerate() {
             if instance.turn(&turn.input)? != *turn.output {
                 return Err(Fault::Start(format!(
@@ -323,6 +513,16 @@ impl Running {
                 let explanation = self.explain(&vchannel);
                 let _gone = reply.send(explanation);
             }
+            Question::Swap(version, guests, reply) => {
+                let id = self.next_order;
+                self.next_order += 1;
+                self.components.insert(version.clone(), guests);
+                self.orders.insert(id, (version.clone(), reply));
+                self.step(Event::Order(Order { id, version }));
+            }
+            Question::Journal(reply) => {
+                let _gone = reply.send(self.core.journal());
+            }
             Question::Stop => self.stop.set(),
         }
     }
@@ -330,9 +530,20 @@ impl Running {
     /// The core's account, with what the scan and the dead-letter file add to it.
     fn status(&self) -> Status {
         let mut status = self.core.status();
+        status.events_dropped = self.events_dropped;
         status.scan = self.scan.as_ref().map(Scan::status).unwrap_or_default();
         status.held_bytes += status.scan.reorder_bytes + status.scan.transaction_bytes;
-        status.bytes_max += self.scan_limits.held_bytes_max;
+        status.bytes_max += self.scan_limits.held_bytes_max + self.catch_up_limits.held_bytes_max;
+        if let Some(again) = self.catch_up.as_ref().map(Scan::status) {
+            status.held_bytes += again.reorder_bytes + again.transaction_bytes;
+            status.scan.gaps += again.gaps;
+            status.scan.last_gap = status.scan.last_gap.or(again.last_gap);
+            if let (Some(ReadFailure { reason, times, .. }), Some(behind)) =
+                (again.failing, status.channels.iter_mut().find(|c| c.standing == "rejoining"))
+            {
+                behind.pin = format!("{}. Its scan fails: {reason}; tried {times} times", behind.pin);
+            }
+        }
         if status.state != "working" {
             return status;
         }
@@ -369,4 +580,8 @@ impl Running {
         let component = component.unwrap_or_else(|fault| format!("it cannot answer: {fault}"));
         Some(Explanation { vchannel: vchannel.to_owned(), pin, component })
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

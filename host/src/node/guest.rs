@@ -1,5 +1,6 @@
 //! Instances of a component, as the thread of a pchannel uses them.
 
+use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 
 use crate::engine::{GuestConfig, Instance, Loaded};
@@ -19,8 +20,14 @@ pub(super) trait Guest: Send {
     /// See [`Instance::snapshot`].
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault>;
 
+    /// See [`Instance::told`].
+    fn told(&mut self, resume: &[u8]) -> Result<Told, Fault>;
+
     /// See [`Instance::explain`].
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault>;
+
+    /// See [`Instance::take_dropped_events`].
+    fn take_dropped_events(&mut self) -> u64;
 }
 
 impl Guests for Loaded {
@@ -38,7 +45,15 @@ impl Guest for Instance {
         Instance::snapshot(self)
     }
 
+    fn told(&mut self, resume: &[u8]) -> Result<Told, Fault> {
+        Instance::told(self, resume)
+    }
+
     fn explain(&mut self, channel: ChannelIndex) -> Result<String, Fault> {
         Instance::explain(self, channel)
+    }
+
+    fn take_dropped_events(&mut self) -> u64 {
+        Instance::take_dropped_events(self)
     }
 }

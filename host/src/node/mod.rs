@@ -5,6 +5,7 @@
 //! DIR/LOCK             held by the process that owns the directory
 //! DIR/wal/  meta/      logs; coordinator
 //! DIR/chunks/          segment files, by Milvus' keys
+//! DIR/components/      components that served or serve, compiled, and the log of swaps
 //! DIR/dead_letters/    messages that cannot be flushed, one file a pchannel
 //! ```
 
@@ -18,12 +19,14 @@ mod guest;
 mod orphans;
 mod pieces;
 mod place;
+mod quarantine;
 mod read;
 mod scan;
 #[cfg(test)]
 mod scripted;
 mod settings;
 mod shard;
+mod swaps;
 mod syncs;
 #[cfg(test)]
 mod tests;
@@ -33,27 +36,32 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{CallError, SegmentInfo};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::Status;
 
+pub use self::dead_letters::Again;
 pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
+pub use self::quarantine::{Quarantined, Retried};
 #[cfg(test)]
 pub(crate) use self::scripted::eventually;
 pub use self::settings::Settings;
+pub use self::swaps::{Line as SwapLine, Rehearsed, Step as SwapLineStep, SwapOptions, SwapReport, Wanted};
 pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;
 
+use self::dead_letters::DeadLetters;
 use self::directory::Directory;
 use self::driver::Driver;
 use self::orphans::remove_orphans;
+use self::swaps::Swaps;
 use self::write::Assignments;
 use crate::coordinator::EmbeddedCoordinator;
-use crate::engine::{BUILT_IN, Engine, EngineError, Loaded};
+use crate::engine::{BUILT_IN, Engine, EngineError, hex_digest};
 use crate::storage::{ChunkStore, StorageError};
 use crate::wal::embedded::{EmbeddedLog, EmbeddedLogs, LogLimits};
 use crate::wal::{Log, LogError};
@@ -137,6 +145,9 @@ pub enum NodeError {
     /// The component cannot be used.
     #[error("component: {0}")]
     Engine(#[from] EngineError),
+    /// A component was not taken over.
+    #[error("{0}")]
+    Swap(String),
     /// The node could not be set up.
     #[error("{0}")]
     Setup(String),
@@ -147,10 +158,13 @@ pub enum NodeError {
 pub struct NodeStatus {
     /// Its directory.
     pub dir: PathBuf,
-    /// SHA-256 of its component.
+    /// SHA-256 of the component that the program brings.
     pub component_digest: String,
-    /// Bytes of its component.
+    /// Bytes of that component.
     pub component_bytes: usize,
+    /// The last steps of swaps.
+    #[serde(default)]
+    pub swaps: Vec<SwapLine>,
     /// Bytes that the messages of all pchannels may hold.
     pub budget_bytes: usize,
     /// The kind of its logs, as Milvus names it.
@@ -177,11 +191,15 @@ pub struct Explanation {
 /// A running node.
 pub struct Node {
     settings: Settings,
-    component: Arc<Loaded>,
     // Ended in this order: flushers before what they use, the directory's lock last.
     drivers: Vec<Driver>,
+    swaps: Swaps,
     assignments: Assignments,
     logs: BTreeMap<String, Arc<EmbeddedLog>>,
+    /// By pchannel.
+    letters: BTreeMap<String, DeadLetters>,
+    /// Held while dead letters are appended again.
+    retries: Mutex<()>,
     coordinator: Arc<EmbeddedCoordinator>,
     chunks: Arc<ChunkStore>,
     directory: Directory,
@@ -195,7 +213,7 @@ impl Node {
     /// Says what is wrong with the directory; nothing was written unless it is a node's.
     pub fn open(dir: &Path, settings: Settings, create: bool) -> Result<Node, NodeError> {
         let directory = Directory::lock(dir, create)?;
-        let component = Engine::new()?.load(BUILT_IN, Some(&dir.join("components")))?;
+        let swaps = Swaps::open(Engine::new()?, &dir.join("components"))?;
         let setup = |e: &dyn std::fmt::Display| NodeError::Setup(format!("{}: {e}", dir.display()));
         let coordinator = Arc::new(EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| setup(&e))?);
         let chunks = Arc::new(ChunkStore::open(&dir.join("chunks"))?);
@@ -207,9 +225,13 @@ impl Node {
             logs.insert(name.clone(), stores.open_pchannel(&name, term, coordinator.clone())?);
         }
         let assignments = Assignments::load(&logs)?;
-        let mut node = Node { settings, component, drivers: Vec::new(), assignments, logs, coordinator, chunks, directory };
+        let letters = logs.keys().map(|name| Ok((name.clone(), directory.dead_letters(name)?)));
+        let letters = letters.collect::<Result<_, NodeError>>()?;
+        let (drivers, retries) = (Vec::new(), Mutex::new(()));
+        let mut node = Node { settings, swaps, drivers, assignments, logs, letters, retries, coordinator, chunks, directory };
         node.finish_ddl()?;
-        for log in node.logs.values() {
+        for (name, letters) in &node.letters {
+            let log = node.log_named(name)?;
             let peers = workers::Peers {
                 log: log.clone(),
                 coordinator: node.coordinator.clone(),
@@ -217,8 +239,8 @@ impl Node {
                 filter: node.settings.bloom_filter,
                 delta_form: node.settings.delta_log,
             };
-            let dead_letters = node.directory.dead_letters(log.pchannel())?;
-            node.drivers.push(Driver::start(peers, dead_letters, node.component.clone(), &node.settings).map_err(|e| setup(&e))?);
+            let components = node.swaps.components(name)?;
+            node.drivers.push(Driver::start(peers, letters.clone(), components, &node.settings).map_err(|e| setup(&e))?);
         }
         Ok(node)
     }
@@ -281,8 +303,9 @@ impl Node {
             wal_name: self.logs.values().next().map(|log| log.wal().to_string()).unwrap_or_default(),
             syncs,
             dir: self.dir().to_owned(),
-            component_digest: self.component.digest.clone(),
-            component_bytes: self.component.size,
+            component_digest: hex_digest(BUILT_IN),
+            component_bytes: BUILT_IN.len(),
+            swaps: self.swaps.recent(),
             budget_bytes: self.settings.budget_bytes,
             pchannels: self.drivers.iter().map(Driver::status).collect(),
         }

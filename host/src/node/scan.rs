@@ -35,10 +35,23 @@ pub(super) type Batch = (u64, Vec<Scanned>);
 
 impl Scan {
     pub fn start(log: Arc<dyn Log>, scan: u64, from: Option<Position>, limits: ScanLimits, out: Sender<Batch>) -> std::io::Result<Self> {
+        Self::start_for(None, log, scan, from, limits, out)
+    }
+
+    /// A scan that hands on only what concerns one vchannel, if one is given.
+    pub fn start_for(
+        vchannel: Option<String>,
+        log: Arc<dyn Log>,
+        scan: u64,
+        from: Option<Position>,
+        limits: ScanLimits,
+        out: Sender<Batch>,
+    ) -> std::io::Result<Self> {
         let stop = Stop::default();
         let status = Arc::new(Mutex::new(ScanStatus::default()));
         let mut reading = Reading {
             scan,
+            vchannel,
             out,
             stop: stop.clone(),
             status: status.clone(),
@@ -71,6 +84,8 @@ impl Drop for Scan {
 struct Reading {
     log: Arc<dyn Log>,
     scan: u64,
+    /// What does not concern it is not handed on.
+    vchannel: Option<String>,
     out: Sender<Batch>,
     stop: Stop,
     status: Arc<Mutex<ScanStatus>>,
@@ -195,6 +210,8 @@ impl Reading {
     /// Hands messages on, those that were parked with their rows again: so many at a time that their bytes are bounded (ME-1).
     fn hand_on(&mut self, released: Vec<Scanned>) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        let wanted = |scanned: &Scanned| self.vchannel.as_ref().is_none_or(|vchannel| scanned.concerns(vchannel));
+        let released: Vec<Scanned> = released.into_iter().filter(wanted).collect();
         for mut scanned in released {
             if let Some(id) = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| m.id.clone()) {
                 match self.read_again(&id) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, TurnInput, TurnOutput};
 use tidegate_message::{MessageId, Outgoing, Record, WalName, build};
 
@@ -135,8 +136,16 @@ impl<F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 
         Ok(Vec::new())
     }
 
+    fn told(&mut self, _: &[u8]) -> Result<Told, Fault> {
+        Ok(Told::Echo(true))
+    }
+
     fn explain(&mut self, _: ChannelIndex) -> Result<String, Fault> {
         Ok("scripted".to_owned())
+    }
+
+    fn take_dropped_events(&mut self) -> u64 {
+        0
     }
 }
 

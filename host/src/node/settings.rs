@@ -9,6 +9,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::storage_version;
+use tidegate_core::pchannel::Probation;
 
 use crate::engine::GuestConfig;
 
@@ -47,6 +48,12 @@ pub struct Settings {
     pub delta_log: DeltaForm,
     /// Threads that write segment files, a pchannel: each holds a batch's columns and one encoded file beside the budget's messages.
     pub writers: usize,
+    /// Turns that a new component is on probation at least.
+    pub probation_turns: u64,
+    /// Seconds of event time that a new component is on probation at least.
+    pub probation_s: u64,
+    /// Seconds of event time by which the largest checkpoint lag may grow during probation.
+    pub probation_lag_s: u64,
     /// Where metrics, health and status are served, if anywhere; loopback only.
     pub http: Option<SocketAddr>,
 }
@@ -69,6 +76,9 @@ impl Default for Settings {
             bloom_filter: FilterKind::Basic,
             delta_log: DeltaForm::Json,
             writers: 1,
+            probation_turns: 1_000,
+            probation_s: 60,
+            probation_lag_s: 1_800,
             http: None,
         }
     }
@@ -116,7 +126,20 @@ impl Settings {
         self.share_bytes() / 4
     }
 
-    pub(super) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
+    pub(super) fn probation(&self) -> Probation {
+        Probation {
+            turns: self.probation_turns,
+            event_ms: self.probation_s.saturating_mul(1_000),
+            lag_ms: self.probation_lag_s.saturating_mul(1_000),
+        }
+    }
+
+    /// Those of them that the scan of a channel which catches up may hold: one channel needs less than all of them.
+    pub(super) fn catch_up_bytes(&self) -> usize {
+        self.scan_bytes() / 4
+    }
+
+    pub(crate) fn guest(&self, pchannel: &str, term: i64) -> GuestConfig {
         // ME-1: a batch is at most a quarter of the share, so that one can be written while the next ones fill.
         let batch_bytes_max = self.share_bytes() as u64 / 4;
         GuestConfig {
@@ -134,7 +157,7 @@ impl Settings {
 }
 
 /// Keys that the environment may set; other `TIDEGATE_*` variables are for other things.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "pchannels",
     "budget_bytes",
     "insert_buffer_bytes",
@@ -150,6 +173,9 @@ const KEYS: [&str; 16] = [
     "bloom_filter",
     "delta_log",
     "writers",
+    "probation_turns",
+    "probation_s",
+    "probation_lag_s",
     "http",
 ];
 

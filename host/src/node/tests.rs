@@ -8,13 +8,14 @@ use crossbeam_channel::{Receiver, bounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
 use tidegate_core::coordinator::NewCollection;
-use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport};
-use tidegate_message::build;
+use tidegate_core::pchannel::Version;
+use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport, flag};
+use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::{Columns, DataType, Values};
 use tidegate_message::schema::{Field, Schema};
 
 use super::dead_letters::DeadLetters;
-use super::driver::Driver;
+use super::driver::{Components, Driver};
 use super::scripted::{ScriptedGuests, ScriptedLog, eventually};
 use super::workers::Peers;
 use super::{Node, Settings};
@@ -34,12 +35,22 @@ fn peers(dir: &std::path::Path, log: ScriptedLog) -> Peers {
     }
 }
 
+/// One component, and none to go back to.
+fn only<F>(turn: F) -> Components
+where
+    F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
+{
+    let (told, _) = crossbeam_channel::unbounded();
+    let guests = Arc::new(ScriptedGuests(Arc::new(turn)));
+    Components { current: (Version::from("scripted"), guests), on_probation: false, good: None, told }
+}
+
 fn start<F>(peers: Peers, dir: &std::path::Path, turn: F) -> Driver
 where
     F: Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static,
 {
     let letters = DeadLetters::open(&dir.join("letters.jsonl")).unwrap();
-    Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(turn))), &Settings::default()).unwrap()
+    Driver::start(peers, letters, only(turn), &Settings::default()).unwrap()
 }
 
 #[test]
@@ -148,7 +159,7 @@ fn a_stop_does_not_wait_for_a_dead_letter_file_that_cannot_be_written() {
     log.records[1].properties.clear();
     let peers = peers(dir.path(), log);
     let letters = DeadLetters::unwritable(&dir.path().join("letters.jsonl"));
-    let driver = Driver::start(peers, letters, Arc::new(ScriptedGuests(Arc::new(draining))), &Settings::default()).unwrap();
+    let driver = Driver::start(peers, letters, only(draining), &Settings::default()).unwrap();
     eventually("a state", || driver.status().state == "dead letters failing");
     // The backoff between two tries is longer than a stop may take by then.
     std::thread::sleep(Duration::from_secs(7));
@@ -183,6 +194,60 @@ fn a_thread_that_panicked_is_dead_with_what_it_said() {
     let status = driver.status();
     assert!(status.reason.as_ref().is_some_and(|r| r.contains("scripted") && r.contains("restart")), "{status:?}");
     assert_eq!((status.pchannel.as_str(), status.term), ("p_0", 1));
+    stops_in_time(driver);
+}
+
+/// A log with an insert of one row between two time ticks.
+fn one_insert() -> ScriptedLog {
+    let schema = key_schema("c");
+    let mut columns = Columns::new(&schema);
+    columns.fields.drain(..2);
+    columns.fields[0].values = Values::Int64(vec![7]);
+    let to = InsertAssignment { collection: 1, partition: 2, segment: 3, rows: 1, bytes: 8 };
+    ScriptedLog::new(vec![build::time_tick(), build::insert("p_0_1v0", &to, &columns.fields, &[7])])
+}
+
+/// Drains, and traps on messages of a type that are not settled; counts the traps.
+fn trapping_on(kind: u16, traps: Arc<AtomicU64>) -> impl Fn(u64, &TurnInput, &Stop) -> Result<TurnOutput, Fault> + Send + Sync + 'static {
+    move |turn, input, stop| {
+        let page = &input.page;
+        if (0..page.len()).any(|at| page.kinds[at] == kind && page.flags[at] & flag::SETTLED == 0) {
+            traps.fetch_add(1, Ordering::Relaxed);
+            return Err(Fault::Trap("scripted".into()));
+        }
+        draining(turn, input, stop)
+    }
+}
+
+#[test]
+fn a_message_on_which_the_component_traps_is_in_the_file_and_the_next_process_knows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let traps = Arc::new(AtomicU64::new(0));
+    let ledger = |driver: &Driver| driver.status().channels.first().map(|c| c.ledger.inserts.clone()).unwrap_or_default();
+    for process in 0..2 {
+        let driver = start(peers(&dir.path().join(process.to_string()), one_insert()), dir.path(), trapping_on(2, traps.clone()));
+        eventually("the row in quarantine", || ledger(&driver).quarantined == 1);
+        assert_eq!((driver.status().state.as_str(), ledger(&driver).pending), ("working", 0));
+        stops_in_time(driver);
+        let text = std::fs::read_to_string(dir.path().join("letters.jsonl")).unwrap();
+        assert!(text.lines().count() == 1 && text.contains("\"poison\":true") && text.contains("trap: scripted"), "{text}");
+    }
+    assert_eq!(traps.load(Ordering::Relaxed), 4, "twice with the page, twice alone, and never again");
+}
+
+#[test]
+fn a_component_that_traps_on_every_tick_stops_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let traps = Arc::new(AtomicU64::new(0));
+    let driver = start(peers(dir.path(), one_insert()), dir.path(), trapping_on(1, traps.clone()));
+    eventually("its stop", || driver.status().state == "stopped");
+    let reason = driver.status().reason.unwrap_or_default();
+    assert!(reason.contains("5 times in a row") && reason.contains("trap: scripted") && reason.contains("restart"), "{reason}");
+    let met = traps.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(traps.load(Ordering::Relaxed), met, "it is not tried any more");
+    let explained = driver.explain("p_0_1v0").unwrap();
+    assert!(explained.component.contains("there is no instance"), "{explained:?}");
     stops_in_time(driver);
 }
 

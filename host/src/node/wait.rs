@@ -40,7 +40,8 @@ impl<'a> Wait<'a> {
     /// Whether the wait may end well, by what the pchannels say now.
     ///
     /// # Errors
-    /// [`NodeError::Stuck`]: a channel is detached, its pchannel has stopped for good, or did nothing but recover for long.
+    /// [`NodeError::Stuck`]: a channel is detached for a cause that lasts, or for long; its pchannel has stopped for good, or did nothing
+    /// but recover for long.
     pub fn check(&mut self, pchannels: &[Status], now: Instant) -> Result<(), NodeError> {
         for status in pchannels {
             let Some(shard) = self.shards.iter().find(|s| pchannel_of(&s.vchannel) == status.pchannel) else { continue };
@@ -50,7 +51,7 @@ impl<'a> Wait<'a> {
             };
             match status.state.as_str() {
                 "working" | "in_recovery" => {}
-                "fenced" | "log moved" | "dead" | "closing" => {
+                "fenced" | "log moved" | "dead" | "stopped" | "closing" => {
                     return Err(NodeError::Stuck { channel: shard.vchannel.clone(), why: said() });
                 }
                 _ => {
@@ -60,7 +61,11 @@ impl<'a> Wait<'a> {
             }
             let mut channels = status.channels.iter().filter(|c| self.shards.iter().any(|s| s.vchannel == c.vchannel));
             if let Some(channel) = channels.find(|c| c.standing == "detached") {
-                return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why: channel.pin.clone() });
+                if channel.stays_detached {
+                    return Err(NodeError::Stuck { channel: channel.vchannel.clone(), why: channel.pin.clone() });
+                }
+                let since = self.trouble.as_ref().map_or(now, |t| t.since);
+                self.trouble = Some(Trouble { since, seen: now, channel: channel.vchannel.clone(), why: channel.pin.clone() });
             }
         }
         match &self.trouble {
@@ -78,13 +83,24 @@ impl<'a> Wait<'a> {
 #[cfg(test)]
 mod tests {
     use tidegate_core::calls::Caller;
-    use tidegate_core::pchannel::{Limits, Pchannel};
+    use tidegate_core::pchannel::{ChannelStatus, Limits, Pchannel};
 
     use super::*;
 
     fn status(state: &str) -> Status {
         let caller = Caller { node_id: 1, pchannel: "p_0".into(), term: 1 };
         Status { state: state.into(), reason: Some("a reason".into()), ..Pchannel::new(caller, Limits::default()).status() }
+    }
+
+    fn with_channel(standing: &str, stays_detached: bool) -> Status {
+        let channel = ChannelStatus {
+            vchannel: "p_0_1v0".into(),
+            standing: standing.into(),
+            pin: "why it is so".into(),
+            stays_detached,
+            ..ChannelStatus::default()
+        };
+        Status { channels: vec![channel], ..status("working") }
     }
 
     fn shards() -> Vec<Shard> {
@@ -94,13 +110,32 @@ mod tests {
     #[test]
     fn a_wait_ends_at_once_when_its_pchannel_has_stopped_for_good() {
         let shards = shards();
-        for state in ["dead", "fenced", "log moved", "closing"] {
+        for state in ["dead", "fenced", "log moved", "stopped", "closing"] {
             let error = Wait::new(&shards).check(&[status(state)], Instant::now()).unwrap_err().to_string();
             assert!(error.contains("p_0_1v0") && error.contains(state) && error.contains("a reason"), "{error}");
             let elsewhere = Status { pchannel: "p_1".into(), ..status(state) };
             assert!(Wait::new(&shards).check(&[elsewhere], Instant::now()).is_ok());
         }
         assert!(Wait::new(&shards).check(&[status("working"), status("in_recovery")], Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn a_detached_channel_is_waited_for_as_long_as_it_may_rejoin() {
+        let (shards, began) = (shards(), Instant::now());
+        let at = |s: u64| began + Duration::from_secs(s);
+        let error = Wait::new(&shards).check(&[with_channel("detached", true)], began).unwrap_err().to_string();
+        assert!(error.contains("why it is so"), "{error}");
+        let mut wait = Wait::new(&shards);
+        wait.check(&[with_channel("detached", false)], at(0)).unwrap();
+        wait.check(&[with_channel("rejoining", false)], at(20)).unwrap();
+        wait.check(&[with_channel("served", false)], at(40)).unwrap();
+        // One that comes and goes gets nothing done.
+        let mut wait = Wait::new(&shards);
+        for s in 0..=30 {
+            wait.check(&[with_channel(if s % 4 == 0 { "rejoining" } else { "detached" }, false)], at(s)).unwrap();
+        }
+        let error = wait.check(&[with_channel("detached", false)], at(32)).unwrap_err().to_string();
+        assert!(error.contains("why it is so") && error.contains("31 s"), "{error}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn perform(peers: &Peers, caller: &Caller, work: &Work) -> Result<Outcome, CallE
             let message = build::flush(vchannel, *collection, *partition, *segment);
             peers.log.append(vec![message]).map(|_| Outcome::Appended).map_err(of_log)
         }
-        Work::OpenScan { .. } => Err(CallError::Permanent("a scan is not opened by a worker".to_owned())),
+        Work::OpenScan { .. } | Work::OpenCatchUp { .. } => Err(CallError::Permanent("a scan is not opened by a worker".to_owned())),
     }
 }
 

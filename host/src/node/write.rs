@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::calls::{Position, SegmentState};
-use tidegate_core::coordinator::{CollectionInfo, CollectionState, NewCollection, Shard};
+use tidegate_core::coordinator::{CollectionInfo, CollectionState, NewCollection, Shard, pchannel_of};
 use tidegate_message::build::{self, InsertAssignment};
-use tidegate_message::columns::{Columns, PrimaryKey};
+use tidegate_message::columns::{Columns, FieldColumn, PrimaryKey};
 use tidegate_message::schema::Schema;
 use tidegate_message::{CreateSegment, Outgoing};
 
@@ -54,6 +54,12 @@ struct Batch<'a> {
     row_ids: Vec<i64>,
     /// Bytes of each row in a message, at most.
     sizes: Vec<usize>,
+}
+
+/// Rows or deletes to append to a channel.
+pub(super) enum Change<'a> {
+    Rows { collection: i64, vchannel: &'a str, partition: i64, fields: &'a [FieldColumn], row_ids: &'a [i64] },
+    Keys { collection: i64, vchannel: &'a str, partition: i64, keys: &'a [PrimaryKey] },
 }
 
 type Table = BTreeMap<(String, i64), Assignment>;
@@ -223,32 +229,58 @@ impl Node {
         part: &Columns,
         row_ids: &[i64],
     ) -> Result<(), NodeError> {
-        let count = row_ids.len() as u64;
-        let log = self.log_of(vchannel)?;
-        let bytes = part.memory_bytes() as u64;
-        let mut table = self.assignments.lock(log.pchannel())?;
-        let key = (vchannel.to_owned(), partition);
+        let rows = Change::Rows { collection: collection.id, vchannel, partition, fields: &part.fields, row_ids };
+        self.append_changes(pchannel_of(vchannel), &[rows]).map(|_| ())
+    }
+
+    /// Appends changes of one pchannel as one unit, rows with the segment that takes them; returns what each became, and its segment.
+    ///
+    /// # Errors
+    /// The log or the coordinator refuses.
+    pub(super) fn append_changes(&self, pchannel: &str, changes: &[Change<'_>]) -> Result<Vec<(Appended, Option<i64>)>, NodeError> {
+        let mut table = self.assignments.lock(pchannel)?;
+        let mut planned = Table::new();
         let mut batch = Vec::new();
-        let open = table.get(&key).filter(|a| a.bytes + bytes <= self.settings.segment_bytes || a.rows == 0).cloned();
-        let mut assignment = match open {
-            Some(assignment) => assignment,
-            None => {
-                if let Some(full) = table.get(&key) {
-                    batch.push(build::flush(vchannel, collection.id, partition, full.segment));
+        let mut places = Vec::new();
+        for change in changes {
+            let (message, segment) = match *change {
+                Change::Keys { collection, vchannel, partition, keys } => (build::delete(vchannel, collection, partition, keys), None),
+                Change::Rows { collection, vchannel, partition, fields, row_ids } => {
+                    let rows = row_ids.len() as u64;
+                    let bytes = bytes_of_fields(fields);
+                    let key = (vchannel.to_owned(), partition);
+                    let current = planned.get(&key).or_else(|| table.get(&key));
+                    let mut assignment = match current.filter(|a| a.bytes + bytes <= self.settings.segment_bytes || a.rows == 0).cloned() {
+                        Some(open) => open,
+                        None => {
+                            if let Some(full) = current {
+                                batch.push(build::flush(vchannel, collection, partition, full.segment));
+                            }
+                            let segment = self.coordinator.alloc_ids(1)?;
+                            batch.push(create_segment(vchannel, collection, partition, segment, &self.settings));
+                            Assignment { segment, rows: 0, bytes: 0 }
+                        }
+                    };
+                    assignment.rows += rows;
+                    assignment.bytes += bytes;
+                    let to = InsertAssignment { collection, partition, segment: assignment.segment, rows, bytes };
+                    let segment = assignment.segment;
+                    planned.insert(key, assignment);
+                    (build::insert(vchannel, &to, fields, row_ids), Some(segment))
                 }
-                let segment = self.coordinator.alloc_ids(1)?;
-                batch.push(create_segment(vchannel, collection.id, partition, segment, &self.settings));
-                Assignment { segment, rows: 0, bytes: 0 }
-            }
-        };
-        assignment.rows += count;
-        assignment.bytes += bytes;
-        let to = InsertAssignment { collection: collection.id, partition, segment: assignment.segment, rows: count, bytes };
-        batch.push(build::insert(vchannel, &to, &part.fields, row_ids));
-        let value = postcard::to_allocvec(&assignment).map_err(|e| NodeError::Setup(e.to_string()))?;
-        log.append_with(batch, vec![(assignment_key(vchannel, partition), Some(value))])?;
-        table.insert(key, assignment);
-        Ok(())
+            };
+            places.push((batch.len(), segment));
+            batch.push(message);
+        }
+        let stored = planned.iter().map(|((vchannel, partition), assignment)| {
+            let value = postcard::to_allocvec(assignment).map_err(|e| NodeError::Setup(e.to_string()))?;
+            Ok((assignment_key(vchannel, *partition), Some(value)))
+        });
+        let stored = stored.collect::<Result<_, NodeError>>()?;
+        let appended = self.log_named(pchannel)?.append_with(batch, stored)?;
+        table.extend(planned);
+        let ends = places.into_iter().map(|(at, segment)| Some((appended.get(at)?.clone(), segment)));
+        ends.collect::<Option<_>>().ok_or_else(|| NodeError::Setup("the log did not acknowledge every message".into()))
     }
 
     /// Deletes rows by their primary keys, in every partition, and returns when the deletes are durable in the log.
@@ -316,7 +348,10 @@ impl Node {
     }
 
     pub(super) fn log_of(&self, vchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
-        let pchannel = vchannel.rsplit_once('_').map_or(vchannel, |(pchannel, _)| pchannel);
+        self.log_named(pchannel_of(vchannel))
+    }
+
+    pub(super) fn log_named(&self, pchannel: &str) -> Result<&Arc<EmbeddedLog>, NodeError> {
         self.logs.get(pchannel).ok_or_else(|| NodeError::Setup(format!("pchannel {pchannel} is not of this node; raise `pchannels`")))
     }
 
@@ -332,6 +367,10 @@ impl Node {
             known: collection.partitions.iter().map(|p| p.name.clone()).collect(),
         })
     }
+}
+
+fn bytes_of_fields(fields: &[FieldColumn]) -> u64 {
+    fields.iter().map(FieldColumn::memory_bytes).sum::<usize>() as u64
 }
 
 fn create_segment(vchannel: &str, collection: i64, partition: i64, segment: i64, settings: &Settings) -> Outgoing {

@@ -38,6 +38,8 @@ pub(crate) struct Process {
     guest: Option<Box<dyn Guest>>,
     todo: VecDeque<Action>,
     scan: Option<Scan>,
+    /// The scan of a channel that rejoins, and the channel.
+    catch_up: Option<(Scan, String)>,
     inbox: Vec<Event>,
     pub paused: bool,
     pub wake_at: Option<u64>,
@@ -58,6 +60,7 @@ impl Process {
         self.core = None;
         self.guest = None;
         self.scan = None;
+        self.catch_up = None;
         self.todo.clear();
         self.inbox.clear();
     }
@@ -128,6 +131,7 @@ impl World<'_> {
             guest: None,
             todo: VecDeque::new(),
             scan: None,
+            catch_up: None,
             inbox: Vec::new(),
             paused: false,
             wake_at: None,
@@ -223,6 +227,12 @@ impl World<'_> {
     pub(crate) fn pump_soon(&mut self, process: usize) {
         let here = &mut self.processes[process];
         let (Some(core), Some(scan)) = (&here.core, &here.scan) else { return };
+        let end = self.logs[here.pchannel].durable();
+        let behind = here.catch_up.as_ref().is_some_and(|(scan, _)| !scan.ready.is_empty() || scan.next <= end);
+        if behind && !here.pumping && !here.paused && core.wants_catch_up() {
+            here.pumping = true;
+            return self.after(1, Ev::Pump(process));
+        }
         let more = !scan.ready.is_empty() || scan.next <= self.logs[here.pchannel].durable();
         if more && !here.pumping && !here.paused {
             if core.wants_messages() {
@@ -234,9 +244,44 @@ impl World<'_> {
         }
     }
 
+    /// Reads the log a second time, for a channel that rejoins.
+    fn pump_again(&mut self, process: usize) -> Verdict {
+        let here = &mut self.processes[process];
+        let log = &self.logs[here.pchannel];
+        let (Some(core), Some((scan, vchannel))) = (&here.core, &mut here.catch_up) else { return Ok(()) };
+        if here.paused || !core.wants_catch_up() {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        while log.term == here.caller.term && out.len() + scan.ready.len() < self.settings.delivery_max {
+            scan.next = scan.next.max(log.first());
+            let Some(entry) = log.get(scan.next) else { break };
+            scan.scanner.push(entry.record.clone(), &mut out);
+            out.retain(|scanned| scanned.concerns(vchannel));
+            scan.next += 1;
+        }
+        scan.ready.extend(out);
+        let count = self.settings.delivery_max.min(scan.ready.len());
+        let mut messages: Vec<Scanned> = scan.ready.drain(..count).collect();
+        for scanned in &mut messages {
+            let id = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| raw(&m.id));
+            if let Some(entry) = id.and_then(|id| log.get(id)) {
+                *scanned = scanned.clone().unpark(entry.record.payload.clone());
+            }
+        }
+        let id = scan.id;
+        self.trace.mix(&[10, self.now, process as u64, messages.len() as u64]);
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.tally.count("S-18");
+        self.feed(process, Event::CaughtUp { scan: id, messages })
+    }
+
     /// Reads the log and hands messages to the process.
     pub(crate) fn pump(&mut self, process: usize) -> Verdict {
         self.processes[process].pumping = false;
+        self.pump_again(process)?;
         if self.strikes(Trouble::LogStalls) {
             self.processes[process].pumping = true;
             self.after(700, Ev::Pump(process));
@@ -289,7 +334,7 @@ impl World<'_> {
     fn perform(&mut self, process: usize, action: Action) -> Result<Option<Event>, crate::judge::Violation> {
         let who = process as u64;
         match action {
-            Action::Build { resume, replay } => {
+            Action::Build { resume, replay, .. } => {
                 self.trace.mix(&[5, who, replay.len() as u64]);
                 self.trace.say(self.now, || format!("#{process} build, {} turns, snapshot {}", replay.len(), resume.is_some()));
                 if !replay.is_empty() {
@@ -326,7 +371,13 @@ impl World<'_> {
                 return Ok(Some(Event::Snapshot(snapshot)));
             }
             Action::Begin { id, work } => return self.begin(process, id, work),
-            Action::CloseScan => self.processes[process].scan = None,
+            Action::CloseScan => {
+                self.processes[process].scan = None;
+                self.processes[process].catch_up = None;
+            }
+            Action::CloseCatchUp => self.processes[process].catch_up = None,
+            // No version is ordered here yet.
+            Action::Stand { .. } | Action::AskOld | Action::Commit | Action::Dismiss | Action::Swapped(_) => {}
             Action::DeadLetter(letter) => {
                 self.tally.count("S-06");
                 self.trace.say(self.now, || format!("#{process} sets {} aside: {}", letter.id, letter.reason));
@@ -469,6 +520,15 @@ impl World<'_> {
                 let effect = Effect::Seal { vchannel: vchannel.clone(), segments: vec![segment] };
                 let message = build::flush(&vchannel, collection, partition, segment);
                 self.append(p, vec![Append { waits: Some((process, id)), ..Append::new(message, effect) }]);
+            }
+            Work::OpenCatchUp { scan, vchannel, from } => {
+                let first = self.logs[p].first();
+                let next = from.as_ref().map_or(first, |f| raw(&f.last_confirmed)).max(first);
+                self.trace.say(self.now, || format!("#{process} catches {vchannel} up from {next}"));
+                let limits = ScanLimits { held_bytes_max: self.settings.scan_bytes_max, ..ScanLimits::default() };
+                let scan = Scan { id: scan, next, scanner: Scanner::new(limits), ready: VecDeque::new() };
+                self.processes[process].catch_up = Some((scan, vchannel));
+                return Ok(Some(Event::Ended { id, result: Ok(Outcome::Opened) }));
             }
             Work::OpenScan { scan, from } => {
                 let first = self.logs[p].first();

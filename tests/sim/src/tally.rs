@@ -39,7 +39,7 @@ impl Tally {
 }
 
 /// States that every longer run must have met: what never happens proves nothing.
-pub const SOMETIMES: [(&str, &str); 17] = [
+pub const SOMETIMES: [(&str, &str); 18] = [
     ("S-01", "channel detached"),
     ("S-02", "instance rebuilt from the journal"),
     ("S-03", "instance rebuilt from a snapshot"),
@@ -57,4 +57,5 @@ pub const SOMETIMES: [(&str, &str); 17] = [
     ("S-15", "records lost by a power loss"),
     ("S-16", "flush appended for a segment of the old architecture"),
     ("S-17", "scan begun at the earliest record that is left"),
+    ("S-18", "channel caught up"),
 ];

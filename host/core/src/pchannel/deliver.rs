@@ -9,13 +9,16 @@ use tidegate_message::schema::Schema;
 use tidegate_message::{Header, Message, MessageId, MessageType, Properties, properties};
 
 use super::{Action, DeadLetter, Pchannel, Weight, work};
-use crate::account::{Pin, Pinned, Standing, Target, Wait};
+use crate::account::{ChannelAccount, Pin, Pinned, Standing, Target, Wait};
 use crate::calls::{Call, Position, storage_version};
 use crate::ledger::End;
 use crate::mutants::{Mutant, is_mutated};
-use crate::scan::Scanned;
+use crate::scan::{BadRecord, Scanned};
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Control, ControlBody, EVERY_CHANNEL, Ordinal, Page, Row, flag};
+
+/// Why a message is set aside that was before: the reason is stored with it.
+const KNOWN: &str = "it was set aside before, and what became of it is known";
 
 /// Where a delivered message stands.
 struct Place<'a> {
@@ -35,7 +38,7 @@ impl Pchannel {
                     self.group.push(*message);
                     if group_end {
                         let group = std::mem::take(&mut self.group);
-                        self.deliver_group(group);
+                        self.deliver_group(group, false);
                     }
                 }
                 Scanned::Violation { message, last_released } => {
@@ -48,35 +51,49 @@ impl Pchannel {
                     let id = scanned.message().map(|m| m.id.to_string()).unwrap_or_default();
                     return self.lose_instance(&crate::turn::Fault::Start(format!("the scan delivered message {id} without its rows")));
                 }
-                Scanned::Malformed(bad) => {
-                    let crate::scan::BadRecord { malformed, kind, vchannel, tick, .. } = *bad;
-                    let reason = malformed.error.to_string();
-                    let record = malformed.record;
-                    let rows = rows_of(kind, &record.payload);
-                    self.dead_letter(DeadLetter {
-                        id: record.id,
-                        vchannel: vchannel.clone(),
-                        tick: tick.unwrap_or_default(),
-                        reason: reason.clone(),
-                        properties: record.properties,
-                        payload: record.payload,
-                    });
-                    self.malformed(kind, &vchannel, rows, &reason);
-                }
+                Scanned::Malformed(bad) => self.set_record_aside(*bad, true),
             }
         }
     }
 
-    /// What a record that is no message does to its channel: rows count as quarantined as far as they can be counted; a control message
-    /// leaves its channel, or every channel, in a state that nobody knows.
-    fn malformed(&mut self, kind: Option<MessageType>, vchannel: &str, rows: u64, reason: &str) {
+    /// Stores a record that is no message in the dead-letter file. Rows count as quarantined as far as they can be counted; a control
+    /// message leaves its channel, or every channel, in a state that nobody knows, unless an operator gave its effect up.
+    ///
+    /// What concerns the whole pchannel is passed over if it detaches nobody: every channel met it, or will, in the main scan.
+    pub(super) fn set_record_aside(&mut self, bad: BadRecord, detaches_all: bool) {
+        let BadRecord { malformed, kind, vchannel, tick, .. } = bad;
+        let reason = malformed.error.to_string();
+        let record = malformed.record;
+        let rows = rows_of(kind, &record.payload);
+        let tick = tick.unwrap_or_default();
+        let skipped = self.poison.skipped.contains(&record.id, &vchannel, tick);
+        self.dead_letter(DeadLetter {
+            id: record.id,
+            vchannel: vchannel.clone(),
+            tick,
+            reason: reason.clone(),
+            poison: false,
+            properties: record.properties,
+            payload: record.payload,
+        });
         match kind {
-            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => {
-                if !vchannel.is_empty() {
-                    self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
-                }
-            }
+            Some(kind @ (MessageType::INSERT | MessageType::DELETE)) => self.count_malformed(kind, &vchannel, rows),
+            _ if skipped => {}
+            kind => self.malformed_control(kind, &vchannel, &reason, detaches_all),
+        }
+    }
+
+    /// Rows of a record that is no message count as quarantined, as far as they can be counted.
+    fn count_malformed(&mut self, kind: MessageType, vchannel: &str, rows: u64) {
+        if !vchannel.is_empty() {
+            self.count_quarantined(vchannel, kind == MessageType::INSERT, rows);
+        }
+    }
+
+    fn malformed_control(&mut self, kind: Option<MessageType>, vchannel: &str, reason: &str, detaches_all: bool) {
+        match kind {
             Some(MessageType::TIME_TICK) => {}
+            Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) if !detaches_all => {}
             Some(MessageType::FLUSH_ALL | MessageType::ALTER_WAL) => {
                 for index in self.every_live_channel() {
                     self.detach_and_tell(index, format!("a malformed control message of the pchannel: {reason}"));
@@ -84,7 +101,7 @@ impl Pchannel {
             }
             _ => {
                 if let Some(&index) = self.names.get(vchannel) {
-                    self.detach_and_tell(index, format!("a malformed control message: {reason}"));
+                    self.detach_unreadable(index, format!("a malformed control message: {reason}"));
                 }
             }
         }
@@ -107,33 +124,36 @@ impl Pchannel {
     }
 
     /// Stores a message in the dead-letter file and counts its rows as quarantined.
-    fn set_aside(&mut self, message: &Message, reason: String) {
+    pub(super) fn set_aside(&mut self, message: &Message, reason: String) {
         let index = self.intern(&message.vchannel);
         let rows = claimed_rows(message);
         if let Some((inserts, rows)) = rows {
             self.count_quarantined(&message.vchannel, inserts, rows);
         }
-        let detach = rows.is_none() && self.channels.contains_key(&index);
+        let skipped = self.poison.skipped.contains(&message.id, &message.vchannel, message.tick);
+        let detach = rows.is_none() && !skipped && self.channels.contains_key(&index);
         let text = format!("a control message was set aside: {reason}");
         self.dead_letter(DeadLetter {
             id: message.id.clone(),
             vchannel: message.vchannel.clone(),
             tick: message.tick,
             reason,
+            poison: false,
             properties: message.properties.clone(),
             payload: message.payload.clone(),
         });
         if detach {
-            self.detach_and_tell(index, text);
+            self.detach_unreadable(index, text);
         }
     }
 
-    /// Messages of one tick. A transaction with one bad body is set aside whole.
-    fn deliver_group(&mut self, group: Vec<Message>) {
+    /// Messages of one tick, of the main scan or of a channel that is behind. A transaction with one bad body is set aside whole.
+    pub(super) fn deliver_group(&mut self, group: Vec<Message>, behind: bool) {
         let mut bad_transactions = BTreeSet::new();
         let mut verdicts: Vec<Option<String>> = Vec::with_capacity(group.len());
         for message in &group {
-            let verdict = self.check_body(message).err();
+            let known = self.poison.known.contains(&message.id, &message.vchannel, message.tick);
+            let verdict = if known { Some(KNOWN.to_owned()) } else { self.check_body(message).err() };
             if let (Some(_), Some(txn), false) = (&verdict, &message.txn, is_mutated(Mutant::SiblingsKept)) {
                 bad_transactions.insert(txn.txn_id);
             }
@@ -144,7 +164,7 @@ impl Pchannel {
             let sibling = message.txn.as_ref().filter(|t| bad_transactions.contains(&t.txn_id));
             let verdict = verdict.or_else(|| sibling.map(|t| sibling_of_a_bad_body(t.txn_id)));
             self.counters.messages += 1;
-            self.deliver_one(message, at == last, verdict);
+            self.deliver_one(message, at == last, behind, verdict);
         }
     }
 
@@ -172,13 +192,20 @@ impl Pchannel {
             };
             bad.extend(checked.err().map(|reason| (ordinal, reason)));
         }
-        self.set_pinned_aside(index, None, bad);
+        self.set_pinned_aside(index, None, bad, false);
     }
 
     /// Sets messages aside that are pinned already. One with a bad body takes its transaction along, but for what is being written: of the
-    /// syncs that run, only `refused` has written nothing.
-    pub(super) fn set_pinned_aside(&mut self, index: ChannelIndex, refused: Option<Target>, mut bad: Vec<(Ordinal, String)>) {
-        let Some(account) = self.channels.get(&index) else { return };
+    /// syncs that run, only `refused` has written nothing. Returns what was set aside.
+    pub(super) fn set_pinned_aside(
+        &mut self,
+        index: ChannelIndex,
+        refused: Option<Target>,
+        mut bad: Vec<(Ordinal, String)>,
+        poison: bool,
+    ) -> BTreeSet<Ordinal> {
+        let mut aside = BTreeSet::new();
+        let Some(account) = self.channels.get(&index) else { return aside };
         let bad_txns: BTreeSet<i64> = bad.iter().filter_map(|(ordinal, _)| account.pins.get(ordinal)?.txn).collect();
         let named: BTreeSet<Ordinal> = bad.iter().map(|&(ordinal, _)| ordinal).collect();
         if !bad_txns.is_empty() {
@@ -190,7 +217,7 @@ impl Pchannel {
             bad.extend(siblings.map(|(&o, p)| (o, sibling_of_a_bad_body(p.txn.unwrap_or_default()))));
         }
         for (ordinal, reason) in bad {
-            let Some(account) = self.channels.get_mut(&index) else { return };
+            let Some(account) = self.channels.get_mut(&index) else { return aside };
             let Some(pin) = account.pins.get(&ordinal) else { continue };
             let payload = match &pin.what {
                 Pinned::Rows { payload, .. } | Pinned::Deletes { payload, .. } => payload.clone(),
@@ -201,16 +228,19 @@ impl Pchannel {
                 vchannel: account.name.clone(),
                 tick: pin.position.tick,
                 reason: format!("message {ordinal} of the scan: {reason}"),
+                poison,
                 properties: pin.properties.clone(),
                 payload,
             };
             account.forget_in_jobs(ordinal);
             account.unpin(ordinal, End::Quarantined);
+            aside.insert(ordinal);
             self.dead_letter(letter);
         }
+        aside
     }
 
-    fn deliver_one(&mut self, message: Message, group_end: bool, bad: Option<String>) {
+    fn deliver_one(&mut self, message: Message, group_end: bool, behind: bool, bad: Option<String>) {
         // CK-4: the place to resume from is the last confirmed id, never the message's own.
         let last_confirmed = if is_on(Switch::OwnIds) { message.id.clone() } else { message.last_confirmed.clone() };
         let position = Position { last_confirmed, tick: message.tick + u64::from(is_mutated(Mutant::TickTooHigh)) };
@@ -221,7 +251,9 @@ impl Pchannel {
         flags |= if message.pchannel_level { flag::PCHANNEL_LEVEL } else { 0 };
         flags |= if on_control_channel { flag::CONTROL_CHANNEL } else { 0 };
         flags |= if group_end { flag::GROUP_END } else { 0 };
-        self.tick = message.tick;
+        if !behind {
+            self.tick = message.tick;
+        }
         if let Some(header) = message.properties.get(properties::BROADCAST) {
             let (vchannel, header) = (message.vchannel.clone(), header.clone());
             self.out.push(Action::Broadcast { vchannel, tick: message.tick, header });
@@ -231,8 +263,12 @@ impl Pchannel {
         if !every {
             self.introduce(index, &message.vchannel, ordinal);
         }
-        let detached = self.channels.get(&index).is_some_and(|c| matches!(c.standing, Standing::Detached { .. }));
-        if bad.is_some() || detached {
+        let account = self.channels.get(&index);
+        let detached = account.is_some_and(|c| matches!(c.standing, Standing::Detached { .. }));
+        // The main scan passes over what a channel that is behind will read itself.
+        let read_elsewhere = !behind && account.is_some_and(ChannelAccount::is_behind);
+        let bad = bad.filter(|_| !read_elsewhere);
+        if bad.is_some() || detached || read_elsewhere {
             flags |= flag::SETTLED;
         }
         let kind = u16::try_from(message.kind.0).unwrap_or_default();
@@ -240,17 +276,26 @@ impl Pchannel {
         if let Some(reason) = bad {
             self.set_aside(&message, reason);
             self.push(row, None);
+        } else if read_elsewhere {
+            self.push(row, None);
         } else if detached {
             self.count_detached(index, &message);
             self.push(row, None);
         } else {
             self.deliver_header(message, row, &position);
         }
-        if group_end {
-            self.group_ends.push_back((self.next_ordinal - 1, position));
-            if self.group_ends.len() > self.limits.group_ends_max {
-                self.group_ends.pop_front();
-            }
+        // To the other channels, what one of them reads again changes no position.
+        let passed = if behind { self.group_ends.back().map(|(_, position)| position.clone()) } else { Some(position) };
+        if let Some(position) = passed.filter(|_| group_end) {
+            self.note_group_end(position);
+        }
+    }
+
+    /// The last message ends a group: everything that the main scan has before the position was delivered.
+    pub(super) fn note_group_end(&mut self, position: Position) {
+        self.group_ends.push_back((self.next_ordinal - 1, position));
+        if self.group_ends.len() > self.limits.group_ends_max {
+            self.group_ends.pop_front();
         }
     }
 
@@ -265,11 +310,12 @@ impl Pchannel {
         }
     }
 
-    fn introduce(&mut self, index: ChannelIndex, name: &str, ordinal: Ordinal) {
+    pub(super) fn introduce(&mut self, index: ChannelIndex, name: &str, ordinal: Ordinal) {
         let account = self.account(index, name);
         account.first.get_or_insert(ordinal);
+        let holds = account.is_live().then(|| (account.hold(), index));
         if self.introduced.insert(index) {
-            self.stored.insert((0, index));
+            self.stored.extend(holds);
             self.open_page().controls.push(Control { ordinal, body: ControlBody::Intern(name.to_owned()) });
         }
     }
@@ -284,7 +330,7 @@ impl Pchannel {
         &mut self.ready[last]
     }
 
-    fn push(&mut self, row: Row, body: Option<ControlBody>) -> Ordinal {
+    pub(super) fn push(&mut self, row: Row, body: Option<ControlBody>) -> Ordinal {
         let ordinal = self.next_ordinal;
         let page = self.open_page();
         page.push(row);
@@ -513,5 +559,5 @@ fn check_keys(payload: &Bytes, rows: u64, schema: Option<&Schema>) -> Result<(),
 }
 
 fn sibling_of_a_bad_body(txn_id: i64) -> String {
-    format!("another message of transaction {txn_id} is malformed")
+    format!("another message of transaction {txn_id} is set aside")
 }

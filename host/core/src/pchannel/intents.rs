@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::work::Purpose;
 use super::{Action, Pchannel, Weight, Work};
-use crate::account::{Job, Pin, Pinned, Target, Wait};
+use crate::account::{Job, Pin, Pinned, Standing, Target, Wait};
 use crate::calls::{Call, Position, SaveBinlogPaths};
 use crate::ledger::End;
 use crate::switches::{Switch, is_on};
@@ -71,7 +71,16 @@ impl Pchannel {
     }
 
     fn ask(&mut self, ticket: Ticket, channel: ChannelIndex) -> Result<(), String> {
-        let vchannel = self.channels.get(&channel).ok_or("no such channel")?.name.clone();
+        let account = self.channels.get(&channel).ok_or("no such channel")?;
+        let detached = match &account.standing {
+            Standing::Detached { reason, .. } => Some(Err(Refusal::new(RefusalKind::Permanent, reason.clone()))),
+            _ => None,
+        };
+        let vchannel = account.name.clone();
+        if let Some(known) = detached.or_else(|| self.take_answer(channel)) {
+            self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, known);
+            return Ok(());
+        }
         self.begin(Purpose::Recovery { ticket, channel }, Work::Call(Call::RecoveryInfo { vchannel }));
         Ok(())
     }
@@ -160,7 +169,7 @@ impl Pchannel {
     fn drop_segment(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal) -> Result<(), String> {
         self.delivered(at)?;
         let handed = self.handed;
-        let fallback = self.position_of(at);
+        let fallback = self.channels.get(&channel).and_then(|c| self.position_for(c, at));
         let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
         let s = account.segments.get_mut(&segment).ok_or_else(|| format!("segment {segment} is not of this channel"))?;
         let partition_dropped = account.dropped_partitions.get(&s.partition).is_some_and(|&o| o <= at && o <= handed);
@@ -274,7 +283,9 @@ impl Pchannel {
         }
         match account.pins.get(&at) {
             Some(pin) => Ok(pin.position.clone()),
-            None => self.position_of(at).ok_or_else(|| "it names neither a waiting message nor a recent end of a group".to_owned()),
+            None => self
+                .position_for(account, at)
+                .ok_or_else(|| "it names neither a waiting message nor a recent end of a group that the channel has read".to_owned()),
         }
     }
 
@@ -287,7 +298,7 @@ impl Pchannel {
         if let Some((held, name)) = smallest.filter(|&(held, _)| at > held && !is_on(Switch::ConsumeAhead)) {
             return Err(format!("channel {name} holds it at {held}, {at} was asked for"));
         }
-        let stored = live.filter(|&(stored, _)| stored == at).and_then(|(_, c)| c.stored_position.clone());
+        let stored = live.filter(|&(stored, c)| stored == at && c.rejoin.is_none()).and_then(|(_, c)| c.stored_position.clone());
         let position = stored.or_else(|| self.position_of(at)).ok_or_else(|| format!("no position is known for message {at}"))?;
         if self.consumed.as_ref().is_some_and(|c| position.tick <= c.tick) {
             // It stands there, or further on, already: from before this scan.

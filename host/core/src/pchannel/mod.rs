@@ -6,11 +6,17 @@
 //! | `deliver` | messages from the scanner: ordinals, pins, pages |
 //! | `intents` | the guard: what a component wants, checked and applied |
 //! | `work` | calls and writes: what their ends mean |
+//! | `swap` | one version of the component after another |
+//! | `rejoin` | detached channels come back |
+//! | `poison` | the search for a message on which every instance faults |
 //! | `status` | what an operator sees |
 
 mod deliver;
 mod intents;
+mod poison;
+mod rejoin;
 mod status;
+mod swap;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +26,9 @@ use bytes::Bytes;
 use tidegate_message::schema::Schema;
 use tidegate_message::{Message, MessageId, Properties};
 
+pub use poison::MessageNames;
 pub use status::{ChannelStatus, Status};
+pub use swap::{Order, Probation, REFUSALS_MAX, SwapStep, Told, Verdict, Version};
 
 use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Binlog, Call, CallError, Caller, Layout, Position, Reply, SegmentFiles};
@@ -50,6 +58,12 @@ pub struct Limits {
     pub not_found_tolerance: u32,
     /// Writes that run at the same time.
     pub writes_max: usize,
+    /// How long a new version of the component is on probation.
+    pub probation: Probation,
+    /// First wait before a detached channel is tried again, in milliseconds; it doubles. One second: most causes are a peer's restart.
+    pub rejoin_first_ms: u64,
+    /// Longest wait before a detached channel is tried again, in milliseconds. Five minutes: a try that fails may read much of the log.
+    pub rejoin_max_ms: u64,
 }
 
 impl Default for Limits {
@@ -61,6 +75,9 @@ impl Default for Limits {
             recovery_failures_max: 8,
             not_found_tolerance: 10,
             writes_max: 2,
+            probation: Probation::default(),
+            rejoin_first_ms: 1_000,
+            rejoin_max_ms: 300_000,
         }
     }
 }
@@ -77,12 +94,25 @@ pub enum Event {
         /// The messages.
         messages: Vec<Scanned>,
     },
+    /// Messages of a catch-up scan, in order: those that concern its vchannel.
+    CaughtUp {
+        /// The scan, as [`Work::OpenCatchUp`] named it.
+        scan: u64,
+        /// The messages.
+        messages: Vec<Scanned>,
+    },
     /// A turn ended.
     Turned(Result<TurnOutput, Fault>),
     /// A new instance stands where the journal ends.
     Built(Result<(), Fault>),
     /// A snapshot was taken.
     Snapshot(Result<Vec<u8>, Fault>),
+    /// Another version is to follow.
+    Order(Order),
+    /// A successor stands beside the instance, and says what it holds.
+    Stood(Result<Told, Fault>),
+    /// The instance says what it holds.
+    OldTold(Result<Told, Fault>),
     /// A call or a write ended.
     Ended {
         /// Which.
@@ -101,6 +131,8 @@ pub enum Event {
 pub enum Action {
     /// Make an instance: start it from a snapshot or from nothing, feed it the turns, compare their intents (DT-1).
     Build {
+        /// What it is made of.
+        version: Version,
         /// The snapshot.
         resume: Option<Arc<Vec<u8>>>,
         /// The turns since.
@@ -110,6 +142,22 @@ pub enum Action {
     Turn(Arc<TurnInput>),
     /// Take a snapshot.
     Snapshot,
+    /// Make a second instance, start it from the snapshot, and ask what it holds; the first one stays as it is. Answer with
+    /// [`Event::Stood`].
+    Stand {
+        /// What it is made of.
+        version: Version,
+        /// The snapshot.
+        resume: Arc<Vec<u8>>,
+    },
+    /// Ask the first instance what it holds, beside its successor. Answer with [`Event::OldTold`].
+    AskOld,
+    /// The successor is the instance from here on.
+    Commit,
+    /// The successor is not needed.
+    Dismiss,
+    /// Tell the operator, for good, what became of a version.
+    Swapped(SwapStep),
     /// Begin a call or a write; answer with [`Event::Ended`].
     Begin {
         /// Names it.
@@ -117,8 +165,10 @@ pub enum Action {
         /// What.
         work: Work,
     },
-    /// End the scan.
+    /// End the scan, and the catch-up scan if there is one.
     CloseScan,
+    /// End the catch-up scan.
+    CloseCatchUp,
     /// Store what cannot be flushed, fsynced before anything later is done.
     DeadLetter(Box<DeadLetter>),
     /// Records before this id are needed no more.
@@ -170,6 +220,15 @@ pub enum Work {
     OpenScan {
         /// Names the scan in [`Event::Delivered`].
         scan: u64,
+        /// Where from; `None` is the earliest record.
+        from: Option<Position>,
+    },
+    /// A second scan of the log, for one channel: it gives what [`Scanned::concerns`] it.
+    OpenCatchUp {
+        /// Names the scan in [`Event::CaughtUp`].
+        scan: u64,
+        /// The channel.
+        vchannel: String,
         /// Where from; `None` is the earliest record.
         from: Option<Position>,
     },
@@ -235,6 +294,8 @@ pub struct DeadLetter {
     pub tick: u64,
     /// Why it is here.
     pub reason: String,
+    /// The component faults on it, or on another message of its transaction: the host knows it when it is met again.
+    pub poison: bool,
     /// Its properties.
     pub properties: Properties,
     /// Its payload.
@@ -256,6 +317,8 @@ pub enum Phase {
     Fenced(String),
     /// Waiting to recover with a new instance, and why.
     Backoff(String),
+    /// No instance gets on, and no message is to blame: waits for an operator.
+    Stopped(String),
 }
 
 /// Failures in a row after which a channel over its share is given up: about six seconds of backoff.
@@ -271,6 +334,10 @@ enum Instance {
     Ready,
     Turning,
     Snapshotting,
+    /// A snapshot for a successor is taken.
+    HandingOver,
+    /// A successor is being started beside it.
+    Standing,
 }
 
 /// One pchannel's flusher.
@@ -290,6 +357,8 @@ pub struct Pchannel {
     /// When the last one was lost, in milliseconds.
     last_fault_ms: u64,
     journal: Journal,
+    swaps: swap::Swaps,
+    poison: poison::Poison,
     report: TurnReport,
     /// The instance has not run yet: its first turn needs no news.
     fresh: bool,
@@ -300,6 +369,8 @@ pub struct Pchannel {
     pressure: u64,
     next_ticket: Ticket,
     names: BTreeMap<String, ChannelIndex>,
+    /// The next new index: never used again, whatever becomes of its name.
+    unused_index: ChannelIndex,
     channels: BTreeMap<ChannelIndex, ChannelAccount>,
     totals: Arc<Totals>,
     /// The channels as the scan before left them, until this one knows them again: what an operator asks about in between.
@@ -320,6 +391,7 @@ pub struct Pchannel {
     stored: BTreeSet<(Ordinal, ChannelIndex)>,
     /// Where detached channels hold the consume checkpoint (CK-3).
     detached: BTreeSet<(Ordinal, ChannelIndex)>,
+    rejoins: rejoin::Rejoins,
     consumed: Option<Position>,
     calls: Calls<work::Task>,
     writes: usize,
@@ -352,6 +424,7 @@ impl Pchannel {
     pub fn new(caller: Caller, limits: Limits) -> Self {
         Self {
             caller,
+            swaps: swap::Swaps::new(Version::from(""), limits.probation.clone()),
             limits,
             phase: Phase::InRecovery,
             instance: Instance::Absent(0),
@@ -361,6 +434,7 @@ impl Pchannel {
             faults: 0,
             last_fault_ms: 0,
             journal: Journal::default(),
+            poison: poison::Poison::default(),
             report: TurnReport::default(),
             fresh: true,
             declined: false,
@@ -369,6 +443,7 @@ impl Pchannel {
             pressure: 0,
             next_ticket: 1,
             names: BTreeMap::new(),
+            unused_index: 0,
             channels: BTreeMap::new(),
             totals: Arc::default(),
             previous: BTreeMap::new(),
@@ -382,6 +457,7 @@ impl Pchannel {
             tick: 0,
             stored: BTreeSet::new(),
             detached: BTreeSet::new(),
+            rejoins: rejoin::Rejoins::default(),
             consumed: None,
             calls: Calls::default(),
             writes: 0,
@@ -400,12 +476,18 @@ impl Pchannel {
             // Other events come between a turn and its end: they may have given the instance up.
             Event::Built(_) if self.instance != Instance::Building => {}
             Event::Turned(_) if self.instance != Instance::Turning || self.is_over() => {}
+            Event::Snapshot(snapshot) if self.instance == Instance::HandingOver => self.handed_over(snapshot),
             Event::Snapshot(_) if self.instance != Instance::Snapshotting => {}
+            Event::Stood(_) | Event::OldTold(_) if self.instance != Instance::Standing => {}
+            Event::Stood(told) => self.stood(told),
+            Event::OldTold(told) => self.old_told(told),
+            Event::Order(order) => self.order(order),
             Event::Start => self.started = true,
             Event::Stop => {
                 self.calls.forget_waiting();
                 // What is held is met again by the next scan.
                 self.forget_scan();
+                self.abandon_order("the node is stopping");
                 self.phase = Phase::Closing;
             }
             Event::Wake => {}
@@ -414,14 +496,16 @@ impl Pchannel {
                 self.deliver(messages);
             }
             Event::Delivered { .. } => {}
+            Event::CaughtUp { scan, messages } => self.catch_up(scan, messages),
             Event::Ended { id, result } => self.ended(id, result),
             Event::Built(Ok(())) => self.instance = Instance::Ready,
             Event::Built(Err(fault)) => self.lose_instance(&fault),
             Event::Snapshot(Ok(snapshot)) => {
-                self.journal.rebase(snapshot);
+                self.journal.rebase(Arc::new(snapshot));
                 self.instance = Instance::Ready;
             }
             Event::Snapshot(Err(fault)) => self.fault(&fault),
+            Event::Turned(Ok(_)) if self.poison.is_trying() => self.trial_ended(false),
             Event::Turned(Ok(output)) => self.turned(output),
             Event::Turned(Err(fault)) => self.fault(&fault),
         }
@@ -445,16 +529,16 @@ impl Pchannel {
             Instance::Absent(at) if self.started && self.calls.at_peer() == 0 => Some(at),
             _ => None,
         };
-        [instance, self.calls.next_due()].into_iter().flatten().min()
+        [instance, self.calls.next_due(), self.rejoin_wake()].into_iter().flatten().min()
     }
 
     /// Bytes of messages, columns and encode buffers held now.
     pub fn held_bytes(&self) -> usize {
-        self.totals.held() + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>()
+        self.totals.held() + self.writing_bytes + self.group.iter().map(Message::size).sum::<usize>() + self.catch_up_bytes()
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closing | Phase::Fenced(_))
+        matches!(self.phase, Phase::Closing | Phase::Fenced(_) | Phase::Stopped(_))
     }
 
     fn advance(&mut self) {
@@ -463,17 +547,21 @@ impl Pchannel {
         }
         self.detach_hoarder();
         self.give_up_overdue();
+        self.begin_rejoin();
         for (id, task) in self.calls.due(self.now_ms) {
             self.begin_again(id, task.work);
+        }
+        if self.carry_out() {
+            return;
         }
         match self.instance {
             // Recovery begins when no mutating call is in flight: it would see a state that is about to change.
             Instance::Absent(at) if self.now_ms >= at && (self.calls.at_peer() == 0 || is_mutated(Mutant::RecoverAtOnce)) => {
                 self.forget_scan();
                 self.instance = Instance::Building;
-                self.out.push(Action::Build { resume: None, replay: Vec::new() });
+                self.out.push(Action::Build { version: self.swaps.version.clone(), resume: None, replay: Vec::new() });
             }
-            Instance::Ready if self.journal.wants_base() => {
+            Instance::Ready if self.journal.wants_base() && !self.poison.is_searching() => {
                 self.instance = Instance::Snapshotting;
                 self.out.push(Action::Snapshot);
             }
@@ -483,40 +571,51 @@ impl Pchannel {
     }
 
     fn begin_turn(&mut self) {
-        let mut again = self.turn.take();
-        if let Some(input) = again.as_mut().filter(|_| is_mutated(Mutant::CompletionsLost)) {
-            *input = Arc::new(TurnInput { completions: Vec::new(), ..(**input).clone() });
+        if let Some(mut input) = self.turn.clone() {
+            if is_mutated(Mutant::CompletionsLost) {
+                input = Arc::new(TurnInput { completions: Vec::new(), ..(*input).clone() });
+            }
+            return self.hand_out(input);
         }
         let pressure = self.wanted_bytes();
+        if let Some(input) = self.next_search_turn(pressure) {
+            return self.hand_out(input);
+        }
         let messages = !self.ready.is_empty() && !self.declined;
         let news = !self.completions.is_empty() || messages || self.report.more || self.fresh;
-        let input = match again {
-            Some(input) => input,
-            None if news || (pressure > 0 && pressure != self.pressure) => {
-                let page = match self.ready.front_mut() {
-                    Some(front) => {
-                        let page = front.take_groups(self.limits.page_max);
-                        if front.is_empty() {
-                            self.ready.pop_front();
-                        }
-                        page
-                    }
-                    None => Page::default(),
-                };
-                let completions = std::mem::take(&mut self.completions);
-                Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket })
+        if !news && (pressure == 0 || pressure == self.pressure) {
+            return;
+        }
+        let page = match self.ready.front_mut() {
+            Some(front) => {
+                let page = front.take_groups(self.limits.page_max);
+                if front.is_empty() {
+                    self.ready.pop_front();
+                }
+                page
             }
-            None => return,
+            None => Page::default(),
         };
-        self.pressure = pressure;
+        self.run_turn(page);
+    }
+
+    /// Hands out a page and every completion.
+    fn run_turn(&mut self, page: Page) {
+        let (completions, pressure) = (std::mem::take(&mut self.completions), self.wanted_bytes());
+        self.hand_out(Arc::new(TurnInput { completions, page, pressure, first_ticket: self.next_ticket }));
+    }
+
+    fn hand_out(&mut self, input: Arc<TurnInput>) {
+        self.pressure = input.pressure;
         self.instance = Instance::Turning;
         self.turn = Some(input.clone());
         self.out.push(Action::Turn(input));
     }
 
-    /// What the component should write soon: open bytes beyond half of the budget.
+    /// What the component should write soon: open bytes beyond half of the budget, or beyond a smaller part of it on a channel that is
+    /// behind.
     fn wanted_bytes(&self) -> u64 {
-        self.totals.open().saturating_sub(self.limits.bytes_max / 2) as u64
+        self.totals.open().saturating_sub(self.limits.bytes_max / 2).max(self.wanted_of_behind()) as u64
     }
 
     fn turned(&mut self, output: TurnOutput) {
@@ -547,6 +646,7 @@ impl Pchannel {
         for (nth, intent) in output.intents.iter().enumerate() {
             self.apply(input.first_ticket + nth as Ticket, intent);
         }
+        self.search_passed();
         if output.report.phase == GuestPhase::LogMoved && self.phase == Phase::Working {
             self.phase = Phase::LogMoved;
             self.out.push(Action::Notice(
@@ -555,30 +655,45 @@ impl Pchannel {
             ));
             self.out.push(Action::CloseScan);
         }
+        self.watch_turn();
     }
 
-    /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more.
+    /// An instance trapped or missed its deadline: its turn is void. It is rebuilt from the journal and given the turn once more; if that
+    /// faults too, the message that does it is looked for.
     fn fault(&mut self, fault: &Fault) {
         self.counters.faults += 1;
+        if self.swaps.on_probation() && self.roll_back(&format!("it failed on probation: {fault}")) {
+            return;
+        }
+        if self.poison.is_searching() {
+            return self.search_faulted(fault);
+        }
         let text = format!("pchannel {}: the component failed: {fault}", self.caller.pchannel);
         match self.journal.replay() {
             Some(replay) if !self.retried => {
                 self.retried = true;
+                self.poison.faulted(self.now_ms);
                 self.out.push(Action::Notice(Weight::Error, format!("{text}; the turn is handed out again")));
                 self.instance = Instance::Building;
-                self.out.push(Action::Build { resume: replay.base, replay: replay.turns });
+                self.out.push(Action::Build { version: self.swaps.version.clone(), resume: replay.base, replay: replay.turns });
             }
+            // In recovery there is no message yet.
+            Some(_) if self.phase == Phase::Working => self.search_poison(fault),
             _ => self.lose_instance(fault),
         }
     }
 
     /// Recovers with a new instance, after a wait: nothing of the old one is needed (SW-2, principle 4).
     fn lose_instance(&mut self, fault: &Fault) {
+        if self.swaps.on_probation() && self.roll_back(&format!("it failed on probation: {fault}")) {
+            return;
+        }
         // Faults far apart are not in a row.
         let in_a_row = self.now_ms.saturating_sub(self.last_fault_ms) < FAULTS_APART_MS;
         self.faults = if in_a_row { self.faults.saturating_add(1) } else { 1 };
         self.last_fault_ms = self.now_ms;
         self.retried = false;
+        self.poison.end_search();
         let wait = backoff_ms(self.faults);
         let text = format!("pchannel {}: the component failed: {fault}; a new instance recovers in {wait} ms", self.caller.pchannel);
         self.phase = Phase::Backoff(fault.to_string());
@@ -601,6 +716,7 @@ impl Pchannel {
         self.scan_from = None;
         self.turn = None;
         self.journal.reset();
+        self.poison.forget_scan();
         self.report = TurnReport::default();
         self.fresh = true;
         self.declined = false;
@@ -619,6 +735,7 @@ impl Pchannel {
         self.group_ends.clear();
         self.stored.clear();
         self.detached.clear();
+        self.forget_rejoins();
         self.writes = 0;
         self.waiting_writes.clear();
         self.writing_bytes = 0;
@@ -640,7 +757,13 @@ impl Pchannel {
         if let Some(&index) = self.names.get(name) {
             return index;
         }
-        let index = self.names.len() as ChannelIndex;
+        self.next_index(name)
+    }
+
+    /// Gives a name an index that none had before.
+    fn next_index(&mut self, name: &str) -> ChannelIndex {
+        let index = self.unused_index;
+        self.unused_index += 1;
         self.names.insert(name.to_owned(), index);
         index
     }
@@ -649,12 +772,17 @@ impl Pchannel {
         self.channels.entry(index).or_insert_with(|| ChannelAccount::new(index, name.to_owned(), self.totals.clone()))
     }
 
-    /// Gives a channel up until the next recovery (IS-1).
+    /// Gives a channel up until it rejoins the scan, or until the next recovery (IS-1).
     fn detach(&mut self, index: ChannelIndex, reason: String) {
+        self.detach_for(index, reason, false);
+    }
+
+    /// Gives a channel up; `unreadable` is whether a message is in the way that no later try will read either.
+    fn detach_for(&mut self, index: ChannelIndex, reason: String, unreadable: bool) {
         let since = self.tick;
         let Some(account) = self.channels.get_mut(&index).filter(|c| c.is_live()) else { return };
-        let stored = account.stored;
-        account.detach(reason, since);
+        let hold = account.hold();
+        account.detach(reason, since, unreadable);
         let text = match &account.standing {
             Standing::Detached { reason, held, .. } => {
                 self.detached.insert((*held, index));
@@ -662,8 +790,9 @@ impl Pchannel {
             }
             _ => String::new(),
         };
-        self.stored.remove(&(stored, index));
+        self.stored.remove(&(hold, index));
         self.forget_work(index);
+        self.rejoin_later(index);
         self.out.push(Action::Notice(Weight::Error, text));
         if is_on(Switch::DetachStopsAll) {
             self.out.push(Action::CloseScan);
@@ -673,6 +802,16 @@ impl Pchannel {
     /// The host detached a channel by itself: the component hears of it.
     fn detach_and_tell(&mut self, index: ChannelIndex, reason: String) {
         self.detach(index, reason.clone());
+        self.tell_detached(index, reason);
+    }
+
+    /// A message of the channel that nobody can read is in its way.
+    fn detach_unreadable(&mut self, index: ChannelIndex, reason: String) {
+        self.detach_for(index, reason.clone(), true);
+        self.tell_detached(index, reason);
+    }
+
+    fn tell_detached(&mut self, index: ChannelIndex, reason: String) {
         self.complete(0, IntentKind::Detach, index, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
     }
 
@@ -703,10 +842,12 @@ impl Pchannel {
         self.out.push(Action::CloseScan);
         self.out.push(Action::Notice(Weight::Error, format!("pchannel {} is fenced: {detail}", self.caller.pchannel)));
         self.calls.forget_waiting();
+        self.abandon_order("the pchannel is fenced");
         self.phase = Phase::Fenced(detail);
     }
 
+    /// The channels that a message of the whole pchannel concerns. One that is behind meets it in its own scan.
     fn every_live_channel(&self) -> Vec<ChannelIndex> {
-        self.channels.iter().filter(|(i, c)| **i != EVERY_CHANNEL && c.is_live()).map(|(&i, _)| i).collect()
+        self.channels.iter().filter(|(i, c)| **i != EVERY_CHANNEL && c.is_live() && !c.is_behind()).map(|(&i, _)| i).collect()
     }
 }

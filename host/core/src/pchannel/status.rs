@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Counters, Instance, Pchannel, Phase, Work};
-use crate::account::{ChannelAccount, Pinned, Standing};
+use crate::account::{ChannelAccount, Pinned, Rejoin, Standing};
 use crate::calls::Call;
 use crate::ledger::Ledger;
 use crate::scan::ScanStatus;
@@ -49,6 +49,18 @@ pub struct Status {
     pub unknown_types: u64,
     /// Batches that memory pressure ended.
     pub pressure_cuts: u64,
+    /// Events of the component that were not kept, because it logged too much in one call.
+    #[serde(default)]
+    pub events_dropped: u64,
+    /// SHA-256 of the component that serves it.
+    #[serde(default)]
+    pub component: String,
+    /// SHA-256 of the one to go back to, if there is one.
+    #[serde(default)]
+    pub good_component: Option<String>,
+    /// How far the component's probation is, while it lasts.
+    #[serde(default)]
+    pub probation: Option<String>,
     /// The scan of the log.
     pub scan: ScanStatus,
     /// The channels.
@@ -56,11 +68,11 @@ pub struct Status {
 }
 
 /// The state of a channel.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ChannelStatus {
     /// Its name.
     pub vchannel: String,
-    /// `served`, `detached`, `dropped`, `unknown to the coordinator`, `asking` or `recovering`.
+    /// `served`, `detached`, `rejoining` (it was detached, and reads again what it missed), `dropped`, `unknown to the coordinator`, `asking` or `recovering`.
     pub standing: String,
     /// What holds its checkpoint, by the host's own account.
     pub pin: String,
@@ -78,6 +90,12 @@ pub struct ChannelStatus {
     pub pins: usize,
     /// Bytes they hold.
     pub held_bytes: usize,
+    /// It is detached for a cause that time does not heal.
+    #[serde(default)]
+    pub stays_detached: bool,
+    /// Milliseconds of event time that a rejoining channel is behind the others.
+    #[serde(default)]
+    pub behind_ms: Option<u64>,
     /// LD-1.
     pub ledger: Ledger,
 }
@@ -131,6 +149,7 @@ impl Pchannel {
             Phase::LogMoved => ("log moved", None),
             Phase::Fenced(why) => ("fenced", Some(why.clone())),
             Phase::Backoff(why) => ("recovering again", Some(why.clone())),
+            Phase::Stopped(why) => ("stopped", Some(why.clone())),
         };
         let waits = self.calls.iter().filter_map(|c| c.last_error.clone()).next();
         Status {
@@ -149,9 +168,13 @@ impl Pchannel {
             dead_letters: self.counters.dead_letters,
             turns: self.counters.turns,
             messages: self.counters.messages,
+            events_dropped: 0,
             idle_ticks_filtered: self.report.idle_ticks_filtered,
             unknown_types: self.report.unknown_types,
             pressure_cuts: self.report.pressure_cuts,
+            component: self.version().to_string(),
+            good_component: self.good_version().map(|v| v.to_string()),
+            probation: self.swaps.probation(self.tick),
             // Whoever runs the scan knows.
             scan: ScanStatus::default(),
             channels: self.accounts().map(|c| self.channel_status(c)).chain(self.unknown_yet()).collect(),
@@ -175,12 +198,15 @@ impl Pchannel {
         let first = account.pins.values().next();
         let standing = match account.standing {
             Standing::Unknown => "asking",
+            Standing::Served if account.is_behind() => "rejoining",
             Standing::Served => "served",
             Standing::Dropped => "dropped",
             Standing::NotFound => "unknown to the coordinator",
             Standing::Detached { .. } => "detached",
         };
+        let behind_ms = self.caught_up_to(account.index).map(|tick| (self.tick >> 18).saturating_sub(tick >> 18));
         let kind = match (&account.standing, first.map(|pin| &pin.what)) {
+            (Standing::Served, _) if account.is_behind() => standing,
             (Standing::Served, None) => "nothing",
             (Standing::Served, Some(Pinned::Rows { .. })) => "rows",
             (Standing::Served, Some(Pinned::Deletes { .. })) => "deletes",
@@ -190,34 +216,54 @@ impl Pchannel {
         ChannelStatus {
             vchannel: account.name.clone(),
             standing: standing.to_owned(),
-            pin: describe_pin(account),
+            pin: self.describe_pin(account, behind_ms),
             pin_kind: kind.to_owned(),
             pin_age_ms: first.map(|pin| (self.tick >> 18).saturating_sub(pin.position.tick >> 18)),
             checkpoint_tick: stored,
             lag_ms: stored.map(|s| (self.tick >> 18).saturating_sub(s >> 18)),
             pins: account.pins.len(),
             held_bytes: account.held_bytes,
+            stays_detached: matches!(account.standing, Standing::Detached { lasts: true, .. }),
+            behind_ms,
             ledger: account.ledger.clone(),
         }
     }
-}
 
-/// What holds a channel's checkpoint, in one sentence, by the host's own account: it answers even when the component is dead.
-fn describe_pin(account: &ChannelAccount) -> String {
-    match &account.standing {
-        Standing::Detached { reason, since, held } => {
-            let ms = since >> 18;
-            format!(
-                "detached since event time {ms} ms, the consume checkpoint is held at message {held}: {reason}. Mend the cause and restart the node"
-            )
-        }
-        Standing::Dropped => "the channel is dropped".to_owned(),
-        Standing::NotFound => "the coordinator does not know the channel".to_owned(),
-        Standing::Unknown => "waits for the coordinator's answer".to_owned(),
-        Standing::Served => match account.pins.first_key_value() {
-            None => "nothing: every delivered message is finished".to_owned(),
+    /// What holds a channel's checkpoint, in one sentence, by the host's own account: it answers even when the component is dead.
+    fn describe_pin(&self, account: &ChannelAccount, behind_ms: Option<u64>) -> String {
+        let unfinished = || match account.pins.first_key_value() {
+            None => "every delivered message is finished".to_owned(),
             Some((ordinal, pin)) => format!("{} (tick {})", describe_message(*ordinal, &pin.what, account), pin.position.tick),
-        },
+        };
+        match (&account.standing, &account.rejoin) {
+            (Standing::Detached { reason, since, held, lasts }, _) => {
+                let ms = since >> 18;
+                let text = format!("detached since event time {ms} ms, the consume checkpoint is held at message {held}: {reason}.");
+                let outlook = self.outlook(&account.name);
+                let failed = outlook.as_ref().and_then(|o| o.why).map(|why| format!(" The last try failed: {why}.")).unwrap_or_default();
+                match outlook.and_then(|o| Some((o.wait_ms?, o.failures))) {
+                    Some((wait, failures)) => {
+                        format!("{text}{failed} Try {failures} to let it rejoin is due in {} s", wait.div_ceil(1_000))
+                    }
+                    None if *lasts => {
+                        format!("{text} Time does not heal this: swap in a component that can, or mend the cause and restart the node")
+                    }
+                    None => format!("{text}{failed} The coordinator is being asked where it stands"),
+                }
+            }
+            (Standing::Served, Some(Rejoin { reason, held, joined: None, .. })) => {
+                let behind = behind_ms.map_or_else(String::new, |ms| format!(", {ms} ms of event time behind its neighbours"));
+                let unfinished = unfinished();
+                format!(
+                    "rejoining: it reads again what it missed{behind}; {unfinished}. The consume checkpoint is held at message {held}. It was detached: {reason}"
+                )
+            }
+            (Standing::Dropped, _) => "the channel is dropped".to_owned(),
+            (Standing::NotFound, _) => "the coordinator does not know the channel".to_owned(),
+            (Standing::Unknown, _) => "waits for the coordinator's answer".to_owned(),
+            (Standing::Served, _) if account.pins.is_empty() => format!("nothing: {}", unfinished()),
+            (Standing::Served, _) => unfinished(),
+        }
     }
 }
 

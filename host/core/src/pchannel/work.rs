@@ -36,6 +36,14 @@ pub(super) enum Purpose {
         ticket: Ticket,
         channel: ChannelIndex,
     },
+    /// Where a detached channel stands.
+    Rejoin {
+        channel: ChannelIndex,
+    },
+    /// The second scan of a channel that is behind.
+    CatchUp {
+        channel: ChannelIndex,
+    },
     AppendFlush {
         ticket: Ticket,
         channel: ChannelIndex,
@@ -108,6 +116,8 @@ impl Purpose {
     pub fn channel(&self) -> Option<ChannelIndex> {
         match self {
             Self::Recovery { channel, .. }
+            | Self::Rejoin { channel }
+            | Self::CatchUp { channel }
             | Self::AppendFlush { channel, .. }
             | Self::Alloc { channel, .. }
             | Self::Schema { channel, .. }
@@ -122,6 +132,16 @@ impl Purpose {
             }
         }
     }
+}
+
+/// The channel whose state at its peer a piece of work may change.
+fn owner(purpose: &Purpose, work: &Work) -> Option<ChannelIndex> {
+    let changes = match work {
+        Work::Call(call) => call.is_mutating(),
+        Work::Write(_) | Work::AppendFlush { .. } => true,
+        Work::OpenScan { .. } | Work::OpenCatchUp { .. } => false,
+    };
+    purpose.channel().filter(|_| changes)
 }
 
 /// "Not found" answers to a save that are tried again while the pchannel is ours: never success, and maybe a window.
@@ -143,7 +163,8 @@ impl Pchannel {
     fn send(&mut self, id: CallId, work: Work) {
         // Files and scans take the time they take.
         let deadline = (matches!(work, Work::Call(_)) && !is_mutated(Mutant::NoDeadline)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
-        self.calls.sent(id, deadline);
+        let owner = self.calls.get(id).and_then(|call| owner(&call.what.purpose, &work));
+        self.calls.sent(id, owner, deadline);
         self.out.push(Action::Begin { id, work });
     }
 
@@ -151,6 +172,10 @@ impl Pchannel {
     pub(super) fn give_up_overdue(&mut self) {
         for (id, call) in self.calls.overdue(self.now_ms) {
             let why = format!("no answer within {} s", DEADLINE_MS / 1_000);
+            if self.is_pointless(&call.what.purpose) {
+                self.settle(call.what, Err(CallError::Transient(why)));
+                continue;
+            }
             self.out.push(Action::Notice(Weight::Warn, format!("{}: {why}; it is made again", name(&call.what.work))));
             self.calls.fail(id, call, why, self.now_ms);
         }
@@ -179,13 +204,13 @@ impl Pchannel {
         self.waiting_writes.retain(|&id| calls.is_parked(id));
     }
 
-    /// Whether work is for a channel that is not served any more, so that trying again serves nobody.
+    /// Whether trying again serves nobody: the work is for a channel that is not served any more, or it has tries of its own.
     fn is_pointless(&self, purpose: &Purpose) -> bool {
-        let of_segments = matches!(
-            purpose,
-            Purpose::Alloc { .. } | Purpose::Schema { .. } | Purpose::Write { .. } | Purpose::Save { .. } | Purpose::Confirm { .. }
-        );
-        of_segments && purpose.channel().and_then(|c| self.channels.get(&c)).is_some_and(|c| !c.is_live())
+        match purpose {
+            Purpose::Rejoin { .. } | Purpose::CatchUp { .. } => true,
+            Purpose::Recovery { .. } => false,
+            _ => purpose.channel().is_some_and(|c| self.channels.get(&c).is_none_or(|c| !c.is_live())),
+        }
     }
 
     /// A write left its place: the next one may begin.
@@ -241,7 +266,7 @@ impl Pchannel {
             return false;
         }
         match call.what.purpose {
-            Purpose::Recovery { .. } => call.failures < self.limits.not_found_tolerance,
+            Purpose::Recovery { .. } | Purpose::Rejoin { .. } => call.failures < self.limits.not_found_tolerance,
             // The registration may come after the drop, and its answer before the drop's: two calls run at a time.
             Purpose::DropSegment { .. } if is_mutated(Mutant::DropOvertakes) => false,
             Purpose::DropSegment { channel, segment, .. } => self.channels.get(&channel).is_some_and(|c| {
@@ -269,6 +294,16 @@ impl Pchannel {
             }
             (Purpose::Recovery { ticket, channel }, Ok(Outcome::Reply(Reply::Recovery(info)))) => self.recovered(ticket, channel, *info),
             (Purpose::Recovery { ticket, channel }, Err(error)) => self.not_recovered(ticket, channel, error),
+            (Purpose::Rejoin { channel }, Ok(Outcome::Reply(Reply::Recovery(info)))) => self.rejoin_answered(channel, Ok(*info)),
+            (Purpose::Rejoin { channel }, Ok(other)) => {
+                let error = CallError::Permanent(format!("a recovery question was answered with {other:?}"));
+                self.rejoin_answered(channel, Err(error));
+            }
+            (Purpose::Rejoin { channel }, Err(error)) => self.rejoin_answered(channel, Err(error)),
+            (Purpose::CatchUp { .. }, Ok(_)) => {}
+            (Purpose::CatchUp { channel }, Err(error)) => {
+                self.detach_and_tell(channel, format!("its catch-up scan could not be opened: {error}"));
+            }
             (Purpose::AppendFlush { ticket, channel, segment }, result) => {
                 let outcome = result.map(|_| Answer::Nothing).map_err(refusal);
                 self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, outcome);
@@ -353,19 +388,34 @@ impl Pchannel {
     }
 
     fn recovered(&mut self, ticket: Ticket, channel: ChannelIndex, info: RecoveryInfo) {
-        // A channel that stands before this scan's start was not read from there: only the next recovery can serve it.
+        // A channel that stands before this scan's start was not read from there: a scan of its own does it.
         let behind = self.scan_from.as_ref().is_some_and(|from| match &info.seek {
             Some(seek) => seek.last_confirmed.compare(&from.last_confirmed).is_ok_and(|o| o.is_lt()),
             None => true,
         });
         let Some(account) = self.channels.get_mut(&channel) else { return };
+        if behind && account.is_live() {
+            account.collection = Some(info.collection);
+            account.seek = info.seek.clone();
+            let reason = "it stands before the start of this scan".to_owned();
+            self.detach(channel, reason);
+            self.rejoin_due(channel, self.now_ms);
+        }
+        let outcome = match self.channels.get(&channel).map(|account| &account.standing) {
+            Some(Standing::Detached { reason, .. }) => Err(Refusal::new(RefusalKind::Permanent, reason.clone())),
+            _ => match self.adopt(channel, info) {
+                Some(recovered) => Ok(Answer::Recovered(recovered)),
+                None => return,
+            },
+        };
+        self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, outcome);
+    }
+
+    /// Takes over what the coordinator knows of a channel, and says it as the component hears it.
+    pub(super) fn adopt(&mut self, channel: ChannelIndex, info: RecoveryInfo) -> Option<RecoveredChannel> {
+        let account = self.channels.get_mut(&channel)?;
         account.collection = Some(info.collection);
         account.seek = info.seek.clone();
-        if behind {
-            let reason = format!("channel {} stands before the start of this scan: the next recovery serves it", account.name);
-            self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(Refusal::new(RefusalKind::Permanent, reason)));
-            return;
-        }
         account.standing = Standing::Served;
         for (from, schema) in info.schemas {
             if account.schemas.binary_search_by_key(&from, |(f, _)| *f).is_err() {
@@ -373,12 +423,7 @@ impl Pchannel {
             }
         }
         account.schemas.sort_by_key(|(from, _)| *from);
-        let foreign = info.segments.iter().find(|s| s.state == SegmentState::Growing && !storage_version::is_known(s.storage_version));
-        let hazard = match foreign {
-            _ if account.schemas.is_empty() => Some("the coordinator has no schema for the channel".to_owned()),
-            Some(s) => Some(unsupported_version(s.segment, s.storage_version)),
-            None => None,
-        };
+        let hazard = hazard_of(!account.schemas.is_empty(), &info.segments);
         let mut segments = Vec::with_capacity(info.segments.len());
         for s in info.segments {
             segments.push(RecoveredSegment {
@@ -409,8 +454,7 @@ impl Pchannel {
         }
         account.settle_controls(|w| *w == Wait::Standing);
         self.check_pinned(channel);
-        let recovered = RecoveredChannel { collection: info.collection, seek_tick: info.seek.map_or(0, |p| p.tick), segments, hazard };
-        self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Ok(Answer::Recovered(recovered)));
+        Some(RecoveredChannel { collection: info.collection, seek_tick: info.seek.map_or(0, |p| p.tick), segments, hazard })
     }
 
     fn not_recovered(&mut self, ticket: Ticket, channel: ChannelIndex, error: CallError) {
@@ -435,8 +479,7 @@ impl Pchannel {
             }
         }
         if matches!(error, CallError::Dropped(_) | CallError::NotFound(_)) {
-            let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
-            self.stored.remove(&(stored, channel));
+            self.hold_no_more(channel);
         }
         self.complete(ticket, IntentKind::RecoveryInfo, channel, 0, 0, Err(refusal(error)));
     }
@@ -571,7 +614,7 @@ impl Pchannel {
         match result {
             Ok(Outcome::Written(written)) => self.save(channel, target, written),
             Ok(Outcome::BadRows(bad)) => {
-                self.set_pinned_aside(channel, Some(target), bad);
+                self.set_pinned_aside(channel, Some(target), bad, false);
                 let Some(account) = self.channels.get_mut(&channel) else { return };
                 let Some(front) = account.jobs(target).front() else { return };
                 let (batch, flush) = (front.batch.clone(), front.flush);
@@ -592,8 +635,8 @@ impl Pchannel {
         }
         let first = job.batch.first().and_then(|o| account.pins.get(o)).map(|p| p.position.clone());
         let control = account.pins.get(&job.up_to).map(|p| p.position.clone());
-        let fallback = self.position_of(job.up_to);
         let Some(account) = self.channels.get(&channel) else { return };
+        let fallback = self.position_for(account, job.up_to);
         let vchannel = account.name.clone();
         let collection = account.collection.unwrap_or_default();
         let save = match target {
@@ -747,7 +790,9 @@ impl Pchannel {
             Target::Segment(id) => (IntentKind::Sync, id),
             Target::Deletes(partition) => (IntentKind::SyncDeletes, partition),
         };
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            account.sync_ended(target, up_to);
+        } else {
             if !is_mutated(Mutant::ForgetRestage) {
                 account.restage(target, &batch);
             }
@@ -825,18 +870,33 @@ impl Pchannel {
 
     /// The coordinator says that a channel is dropped: its rows end here, and it holds nothing any more.
     fn channel_gone(&mut self, channel: ChannelIndex) {
-        // Of a detached one the component takes no messages any more: the next recovery ends it.
-        let Some(account) = self.channels.get_mut(&channel).filter(|c| c.is_live() && !is_mutated(Mutant::DroppedStays)) else { return };
-        account.standing = Standing::Dropped;
-        account.end_all(FilterReason::DroppedChannel);
-        let stored = account.stored;
-        self.stored.remove(&(stored, channel));
-        self.forget_work(channel);
+        // Of a detached one the component takes no messages any more: its catch-up, or the next recovery, ends it.
+        if !self.channels.get(&channel).is_some_and(|c| c.is_live() && !is_mutated(Mutant::DroppedStays)) {
+            return;
+        }
+        self.hold_no_more(channel);
+        if let Some(account) = self.channels.get_mut(&channel) {
+            account.standing = Standing::Dropped;
+            account.end_all(FilterReason::DroppedChannel);
+            self.forget_work(channel);
+        }
+    }
+
+    /// CK-3: a channel that is gone holds nothing, and what it missed while it was detached is nobody's.
+    pub(super) fn hold_no_more(&mut self, channel: ChannelIndex) {
+        self.end_catch_up(channel);
+        self.forget_tries(channel);
+        if let Some(account) = self.channels.get_mut(&channel) {
+            self.stored.remove(&(account.hold(), channel));
+            account.rejoin = None;
+        }
+        self.detached.retain(|&(_, index)| index != channel);
     }
 
     /// A report counts only as far as it was read back: a coordinator may drop it silently.
     fn reported(&mut self, ticket: Ticket, entries: &[(ChannelIndex, Ordinal, Position)], stored: &[Result<Option<Position>, CallError>]) {
         let mut answered = Vec::with_capacity(entries.len());
+        let mut healed = Vec::new();
         for (nth, (channel, at, position)) in entries.iter().enumerate() {
             let Some(account) = self.channels.get_mut(channel) else { continue };
             if let Some(Ok(Some(read_back))) = stored.get(nth)
@@ -844,14 +904,25 @@ impl Pchannel {
                 && account.is_served()
                 && *at > account.stored
             {
-                self.stored.remove(&(account.stored, *channel));
-                account.stored = *at;
-                account.stored_position = Some(position.clone());
-                self.stored.insert((*at, *channel));
+                self.stored.remove(&(account.hold(), *channel));
+                account.checkpoint_stored(*at, position.clone());
+                self.stored.insert((account.hold(), *channel));
+                healed.push(*channel);
             }
             answered.push((*channel, account.stored));
         }
+        healed.into_iter().for_each(|channel| self.note_healed(channel));
         self.complete(ticket, IntentKind::Report, EVERY_CHANNEL, 0, 0, Ok(Answer::Checkpoints(answered)));
+    }
+}
+
+/// Why a channel cannot be served as its coordinator knows it.
+pub(super) fn hazard_of(knows_schema: bool, segments: &[SegmentInfo]) -> Option<String> {
+    let foreign = segments.iter().find(|s| s.state == SegmentState::Growing && !storage_version::is_known(s.storage_version));
+    match foreign {
+        _ if !knows_schema => Some("the coordinator has no schema for the channel".to_owned()),
+        Some(s) => Some(unsupported_version(s.segment, s.storage_version)),
+        None => None,
     }
 }
 
@@ -866,10 +937,11 @@ fn name(work: &Work) -> &'static str {
         Work::Write(_) => "segment write",
         Work::AppendFlush { .. } => "append of a flush message",
         Work::OpenScan { .. } => "opening of the scan",
+        Work::OpenCatchUp { .. } => "opening of a catch-up scan",
     }
 }
 
-fn refusal(error: CallError) -> Refusal {
+pub(super) fn refusal(error: CallError) -> Refusal {
     let kind = match &error {
         CallError::NotFound(_) => RefusalKind::NotFound,
         CallError::NotAvailable(_) => RefusalKind::NotAvailable,

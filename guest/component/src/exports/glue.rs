@@ -1,74 +1,68 @@
-//! The glue of the component: the exports of `tidegate:flusher/logic` over [`Flusher`].
+//! The glue of a component: what its exports and imports say, between the bindings of a contract version and [`Logic`].
+//!
+//! Variants take this file in beside bindings of their own: `super` has the bindings and names the `Version`.
 
 use std::cell::RefCell;
 
-use crate::Flusher;
-use crate::contract as own;
+use tidegate_flusher::contract::{self as own, Logic};
 
-wit_bindgen::generate!({ path: "../wit/0.1.0", world: "flusher" });
-
-use exports::tidegate::flusher::logic;
-use tidegate::flusher::{checkpoint, chunk_storage, coordinator, log, types, wal};
+use super::Version;
+use super::exports::tidegate::flusher::logic;
+use super::tidegate::flusher::{checkpoint, chunk_storage, coordinator, log, types, wal};
 
 thread_local! {
-    static FLUSHER: RefCell<Option<Flusher>> = const { RefCell::new(None) };
+    static VERSION: RefCell<Option<Version>> = const { RefCell::new(None) };
 }
 
-struct Component;
+/// Begins, or goes on from a snapshot.
+pub(super) fn start(config: logic::Config, resume: Option<&[u8]>) -> Result<(), String> {
+    std::panic::set_hook(Box::new(|panic| log::event(log::Level::Error, &panic.to_string(), &[])));
+    let config = own::Config {
+        pchannel: config.pchannel,
+        term: config.term,
+        insert_bytes_max: config.insert_bytes_max,
+        delete_bytes_max: config.delete_bytes_max,
+        sync_period_ms: config.sync_period_ms,
+        report_period_ms: config.report_period_ms,
+        reports_max: config.reports_max,
+        idle_tick_ms: config.idle_tick_ms,
+        page_max: config.page_max,
+    };
+    VERSION.set(Some(Version::start(config, resume)?));
+    Ok(())
+}
 
-export!(Component);
-
-impl logic::Guest for Component {
-    fn start(config: logic::Config, resume: Option<Vec<u8>>) -> Result<(), String> {
-        std::panic::set_hook(Box::new(|panic| log::event(log::Level::Error, &panic.to_string(), &[])));
-        let config = own::Config {
-            pchannel: config.pchannel,
-            term: config.term,
-            insert_bytes_max: config.insert_bytes_max,
-            delete_bytes_max: config.delete_bytes_max,
-            sync_period_ms: config.sync_period_ms,
-            report_period_ms: config.report_period_ms,
-            reports_max: config.reports_max,
-            idle_tick_ms: config.idle_tick_ms,
-            page_max: config.page_max,
-        };
-        let flusher = match resume {
-            Some(snapshot) => Flusher::restore(config, &snapshot).map_err(|e| e.to_string())?,
-            None => Flusher::new(config),
-        };
-        FLUSHER.set(Some(flusher));
-        Ok(())
-    }
-
-    fn turn(completions: Vec<types::Completion>, pressure: u64) -> logic::Report {
-        let completions: Vec<own::Completion> = completions.into_iter().map(completion).collect();
-        let report = with(|flusher| flusher.turn(&mut Imports, &completions, pressure));
-        logic::Report {
-            phase: match report.phase {
-                own::Phase::InRecovery => logic::Phase::InRecovery,
-                own::Phase::Working => logic::Phase::Working,
-                own::Phase::LogMoved => logic::Phase::LogMoved,
-            },
-            more: report.more,
-            idle_ticks_filtered: report.counts.idle_ticks_filtered,
-            unknown_types: report.counts.unknown_types,
-            pressure_cuts: report.counts.pressure_cuts,
-        }
-    }
-
-    fn snapshot() -> Vec<u8> {
-        with(|flusher| flusher.snapshot())
-    }
-
-    fn explain(channel: u32) -> String {
-        with(|flusher| flusher.explain(channel))
+/// Runs a turn.
+pub(super) fn turn(completions: Vec<types::Completion>, pressure: u64) -> logic::Report {
+    let completions: Vec<own::Completion> = completions.into_iter().map(completion).collect();
+    let report = with(|version| version.turn(&mut Imports, &completions, pressure));
+    logic::Report {
+        phase: match report.phase {
+            own::Phase::InRecovery => logic::Phase::InRecovery,
+            own::Phase::Working => logic::Phase::Working,
+            own::Phase::LogMoved => logic::Phase::LogMoved,
+        },
+        more: report.more,
+        idle_ticks_filtered: report.counts.idle_ticks_filtered,
+        unknown_types: report.counts.unknown_types,
+        pressure_cuts: report.counts.pressure_cuts,
     }
 }
 
-/// Runs on the flusher; a call before `start` is the host's mistake and traps.
-fn with<T>(run: impl FnOnce(&mut Flusher) -> T) -> T {
-    FLUSHER.with_borrow_mut(|flusher| match flusher {
-        Some(flusher) => run(flusher),
+/// Returns the state for a successor.
+pub(super) fn snapshot() -> Vec<u8> {
+    with(|version| version.snapshot())
+}
+
+/// Says why a channel's checkpoint is where it is.
+pub(super) fn explain(channel: u32) -> String {
+    with(|version| version.explain(channel))
+}
+
+/// Runs on the version; a call before `start` is the host's mistake and traps.
+pub(super) fn with<T>(run: impl FnOnce(&mut Version) -> T) -> T {
+    VERSION.with_borrow_mut(|version| match version {
+        Some(version) => run(version),
         None => panic!("called before start"),
     })
 }
