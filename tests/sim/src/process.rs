@@ -70,7 +70,8 @@ impl Process {
         if self.pchannel != pchannel || self.caller.term != term {
             return;
         }
-        if let Some(scan) = self.scan.as_mut().filter(|s| s.next == end && s.ready.len() < 64) {
+        let again = self.catch_up.as_mut().map(|(scan, _)| scan);
+        for scan in self.scan.as_mut().into_iter().chain(again).filter(|s| s.next == end && s.ready.len() < 64) {
             let mut out = Vec::new();
             scan.scanner.idle_tick(tick, MessageId::RocksMq(last_confirmed), &mut out);
             scan.ready.extend(out);
@@ -272,6 +273,8 @@ impl World<'_> {
         let id = scan.id;
         self.trace.mix(&[10, self.now, process as u64, messages.len() as u64]);
         if messages.is_empty() {
+            // Nothing of it concerned the channel: it is read on.
+            self.pump_soon(process);
             return Ok(());
         }
         self.tally.count("S-18");

@@ -578,7 +578,12 @@ impl<'a> World<'a> {
         self.trace.say(self.now, || "calm".to_owned());
         for p in 0..self.logs.len() {
             // A component that lied may wait for what it was never asked: it is replaced, as an operator would.
-            if let Some(owner) = self.owners[p].filter(|&o| self.processes[o].lied) {
+            // So is one that stopped after many failures, and asks for an operator.
+            let replaced = |o: &usize| {
+                let stopped = self.processes[*o].core.as_ref().is_some_and(|core| core.status().state == "stopped");
+                self.processes[*o].lied || stopped
+            };
+            if let Some(owner) = self.owners[p].filter(replaced) {
                 self.kill(owner);
             }
             if self.owners[p].is_none() {
