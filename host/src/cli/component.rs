@@ -16,7 +16,7 @@ use crate::engine::{Engine, Inspected, Instance, Interface, Loaded, inspect};
 use crate::node::Settings;
 use crate::selftest::{self, Passed};
 
-/// Bytes of a component's file: some fifty times the built-in one.
+/// Bytes of a component's file: some forty times the built-in one.
 const COMPONENT_BYTES_MAX: u64 = 16 << 20;
 
 /// What can be done with a component's file, without a node.
