@@ -552,7 +552,8 @@ impl Harness {
             Action::Stand { version, resume } => return Some(Event::Stood(self.stand(&version, &resume))),
             Action::AskOld => {
                 let resume = std::mem::take(&mut self.resume);
-                let told = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), |i| i.told(&resume));
+                let anew = self.of(self.core.version()).start(&self.config, Some(&resume));
+                let told = anew.and_then(|mut instance| instance.told(&resume));
                 return Some(Event::OldTold(told));
             }
             Action::Commit => self.instance = self.successor.take(),
