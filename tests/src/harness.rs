@@ -673,7 +673,7 @@ impl Harness {
     }
 
     fn deliver_any(&mut self) -> bool {
-        if self.catch_up_first { self.deliver_again() || self.deliver() } else { self.deliver() || self.deliver_again() }
+        (self.catch_up_first && self.deliver_again()) || self.deliver() || self.deliver_again()
     }
 
     /// Delivers what the second scan found, if the core wants it.
