@@ -555,8 +555,11 @@ fn a_detached_channel_that_the_coordinator_has_dropped_holds_nothing_any_more() 
     assert_healed(&mut h, &d);
 }
 
+/// A segment's files, as [`Harness::contents`] gives them.
+type Contents = Vec<(&'static str, i64, Vec<u8>)>;
+
 /// A log with two channels, one of which may be detached in the middle; what is in the segments of that one.
-fn files_of(detach: bool, catch_up_max: usize) -> Vec<(i64, Vec<(&'static str, i64, Vec<u8>)>)> {
+fn files_of(detach: bool, catch_up_max: usize) -> Vec<(i64, Contents)> {
     let small = GuestConfig { insert_bytes_max: 4_000, sync_period_ms: 3_000, ..config() };
     let (mut h, c, d) = pair_with(small, limits());
     h.catch_up_max = catch_up_max;
