@@ -361,6 +361,32 @@ fn a_catch_up_scan_that_overtakes_the_main_one_leaves_the_rest_to_it() {
 }
 
 #[test]
+fn what_the_main_scan_meets_of_a_channel_that_is_behind_is_read_once_and_by_the_other_scan() {
+    let (mut h, c, d) = pair();
+    let (_, t) = detached(&mut h, &c, &d);
+    h.catch_up_max = 0;
+    h.verdict = Box::new(|_| Verdict::Do);
+    h.core.rejoin_now();
+    h.run();
+    assert_eq!(standing(&h, &c), "rejoining", "{:#?}", h.core.status());
+    let s = h.create_segment(&c, 0);
+    h.append_insert(&c, 0, s, 10..20);
+    h.append(build::delete(&vchannel(&c), c.id, -1, &[PrimaryKey::Int64(3)]));
+    h.append_insert(&d, 0, t, 10..20);
+    h.append(build::flush_all(PCHANNEL));
+    h.tick();
+    assert_eq!((h.state(s), h.state(t)), (None, Some(SegmentState::Flushed)), "{:#?}", h.core.status());
+    let behind = h.core.accounts().find(|a| a.name == vchannel(&c)).unwrap();
+    assert_eq!((behind.pins.len(), behind.ledger.inserts.pending), (0, 0), "it holds nothing that it has not read itself");
+    h.catch_up_max = 1;
+    h.run();
+    assert_eq!((standing(&h, &c), h.state(s)), ("served".to_owned(), Some(SegmentState::Flushed)), "{:?}", h.notices);
+    let ledger = h.ledger(&vchannel(&c));
+    assert_eq!((h.flushed_keys(&c), ledger.inserts.durable, ledger.deletes.durable), (keys(0..20), 20, 1), "LD-1");
+    assert_healed(&mut h, &c);
+}
+
+#[test]
 fn a_checkpoint_of_a_channel_that_is_behind_at_a_place_that_only_its_neighbours_passed_is_refused() {
     let (mut h, c, d) = pair();
     let (_, t) = detached(&mut h, &c, &d);
@@ -434,6 +460,7 @@ fn a_malformed_flush_of_everything_detaches_every_channel_and_all_of_them_rejoin
     assert_eq!((h.flushed_keys(&c), h.flushed_keys(&d)), (keys(0..10), keys(0..10)), "{:#?} {:?}", h.core.status(), h.notices);
     assert_healed(&mut h, &c);
     assert_healed(&mut h, &d);
+    assert_eq!(h.notices.iter().filter(|n| n.contains("is detached")).count(), 2, "who reads it again detaches nobody");
 }
 
 #[test]
