@@ -445,22 +445,24 @@ fn a_log_that_moves_waits_for_the_channel_that_reads_it_again() {
 
 #[test]
 fn a_malformed_flush_of_everything_detaches_every_channel_and_all_of_them_rejoin() {
-    let (mut h, c, d) = pair();
-    let (s, t) = (h.create_segment(&c, 0), h.create_segment(&d, 0));
-    h.append_insert(&c, 0, s, 0..10);
-    h.append_insert(&d, 0, t, 0..10);
-    let mut message = build::flush_all(PCHANNEL);
-    message.properties.insert(properties::VERSION.into(), "9".into());
-    h.append(message);
-    h.append(build::time_tick());
-    h.run();
-    assert_eq!(h.notices.iter().filter(|n| n.contains("is detached: a malformed control message")).count(), 2, "{:?}", h.notices);
-    h.flush(&c, 0, &[s]);
-    h.flush(&d, 0, &[t]);
-    assert_eq!((h.flushed_keys(&c), h.flushed_keys(&d)), (keys(0..10), keys(0..10)), "{:#?} {:?}", h.core.status(), h.notices);
-    assert_healed(&mut h, &c);
-    assert_healed(&mut h, &d);
-    assert_eq!(h.notices.iter().filter(|n| n.contains("is detached")).count(), 2, "who reads it again detaches nobody");
+    for channel in ["", PCHANNEL] {
+        let (mut h, c, d) = pair();
+        let (s, t) = (h.create_segment(&c, 0), h.create_segment(&d, 0));
+        h.append_insert(&c, 0, s, 0..10);
+        h.append_insert(&d, 0, t, 0..10);
+        let mut message = build::flush_all(channel);
+        message.properties.insert(properties::VERSION.into(), "9".into());
+        h.append(message);
+        h.append(build::time_tick());
+        h.run();
+        assert_eq!(h.notices.iter().filter(|n| n.contains("is detached: a malformed control message")).count(), 2, "{:?}", h.notices);
+        h.flush(&c, 0, &[s]);
+        h.flush(&d, 0, &[t]);
+        assert_eq!((h.flushed_keys(&c), h.flushed_keys(&d)), (keys(0..10), keys(0..10)), "{:#?} {:?}", h.core.status(), h.notices);
+        assert_healed(&mut h, &c);
+        assert_healed(&mut h, &d);
+        assert_eq!(h.notices.iter().filter(|n| n.contains("is detached")).count(), 2, "who reads it again detaches nobody");
+    }
 }
 
 #[test]
