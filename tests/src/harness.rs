@@ -705,6 +705,15 @@ impl Harness {
         }
     }
 
+    /// Lets the catch-up scan deliver so many messages, one at a time, and no more.
+    pub fn catch_up_times(&mut self, times: usize) {
+        let usual = std::mem::replace(&mut self.catch_up_max, 1);
+        for _ in 0..times {
+            self.deliver_again();
+        }
+        self.catch_up_max = usual;
+    }
+
     /// Delivers messages that no log would hold, as if the scanner had found them.
     pub fn deliver_scanned(&mut self, messages: Vec<Scanned>) {
         if let Some((scan, ..)) = self.scan {
