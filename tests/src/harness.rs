@@ -552,7 +552,8 @@ impl Harness {
             Action::Stand { version, resume } => return Some(Event::Stood(self.stand(&version, &resume))),
             Action::AskOld => {
                 let resume = std::mem::take(&mut self.resume);
-                let told = self.instance.as_mut().map_or(Err(Fault::Trap("no instance".into())), |i| i.told(&resume));
+                let anew = self.of(self.core.version()).start(&self.config, Some(&resume));
+                let told = anew.and_then(|mut instance| instance.told(&resume));
                 return Some(Event::OldTold(told));
             }
             Action::Commit => self.instance = self.successor.take(),
@@ -672,7 +673,7 @@ impl Harness {
     }
 
     fn deliver_any(&mut self) -> bool {
-        if self.catch_up_first { self.deliver_again() || self.deliver() } else { self.deliver() || self.deliver_again() }
+        (self.catch_up_first && self.deliver_again()) || self.deliver() || self.deliver_again()
     }
 
     /// Delivers what the second scan found, if the core wants it.
@@ -702,6 +703,15 @@ impl Harness {
         for _ in 0..times {
             self.deliver();
         }
+    }
+
+    /// Lets the catch-up scan deliver so many messages, one at a time, and no more.
+    pub fn catch_up_times(&mut self, times: usize) {
+        let usual = std::mem::replace(&mut self.catch_up_max, 1);
+        for _ in 0..times {
+            self.deliver_again();
+        }
+        self.catch_up_max = usual;
     }
 
     /// Delivers messages that no log would hold, as if the scanner had found them.

@@ -108,7 +108,7 @@ fn a_channel_whose_storage_fails_for_long_takes_nothing_from_its_neighbours_and_
     let peak = peak_bytes(std::process::id());
     println!(
         "{rounds} rounds of {} MB: checkpoints moved {moved} times, at most {} of {} MB held, peak of the process {} MB; {standings:?}: {}",
-        NEIGHBOURS * bytes_of_batch >> 20,
+        (NEIGHBOURS * bytes_of_batch) >> 20,
         held_max >> 20,
         BUDGET >> 20,
         peak >> 20,

@@ -400,3 +400,49 @@ fn a_flush_of_everything_that_cannot_be_read_detaches_every_channel_until_an_ope
     assert_eq!(h.flushed_keys(&c[0]), keys(0..50), "{:?}", h.notices);
     assert!(h.checkpoint(&vchannel(&c[0])) >= Some(tick) && !h.is_detached(&vchannel(&c[1])));
 }
+
+/// The tries know what the ones before found.
+#[test]
+fn a_channel_that_poison_beyond_the_bound_detached_comes_back_without_a_restart() {
+    let (mut h, c, s) = pair();
+    let ticks = fill(&mut h, &c[0], s[0], 0..60);
+    h.weakness = traps_on(on_ticks(ticks[20..50].to_vec()));
+    h.tick();
+    for _ in 0..20 {
+        h.wake();
+        h.run();
+        h.pass_ms(1_000);
+        h.tick();
+    }
+    assert!(!h.is_detached(&vchannel(&c[0])), "{:#?} {:?}", h.core.status(), h.notices);
+    h.flush(&c[0], 0, &s[..1]);
+    let expected: Vec<i64> = (0..600).filter(|k| !(20..50).contains(&(k / 10))).collect();
+    assert_eq!(h.flushed_keys(&c[0]), expected);
+    assert_eq!(h.opened.len(), 1, "the main scan goes on");
+    assert!(h.ledger_closed(), "{:#?}", h.core.status());
+}
+
+#[test]
+fn a_channel_whose_control_message_traps_costs_its_neighbours_one_search() {
+    let (mut h, c, s) = pair();
+    fill(&mut h, &c[0], s[0], 0..20);
+    h.weakness = traps_on(|page, at| page.kinds[at] == MANUAL_FLUSH);
+    h.append(build::manual_flush(&vchannel(&c[0]), c[0].id, 0, &s[..1]));
+    h.tick();
+    let faults = h.core.counters().faults;
+    assert!(h.is_detached(&vchannel(&c[0])) && faults > 0);
+    for _ in 0..20 {
+        h.wake();
+        h.run();
+        h.pass_ms(1_000);
+        h.tick();
+    }
+    assert_eq!(h.core.counters().faults, faults, "it is not tried again: {:?}", h.notices);
+    // Another component that can take it is reason for a try.
+    h.weakness = None;
+    h.swap(&twin(b'r'));
+    h.wake();
+    h.run();
+    h.tick();
+    assert_eq!((h.is_detached(&vchannel(&c[0])), h.flushed_keys(&c[0])), (false, keys(0..200)), "{:#?}", h.core.status());
+}

@@ -24,9 +24,9 @@ fn journal(config: &GuestConfig) -> Replay {
     let collection = h.create_collection(&schema("c"), 2);
     let segments = [h.create_segment(&collection, 0), h.create_segment(&collection, 1)];
     for n in 0..30 {
-        for shard in 0..2_usize {
+        for (shard, &segment) in segments.iter().enumerate() {
             let first = (n * 2 + shard as i64) * 10;
-            h.append_insert(&collection, shard, segments[shard], first..first + 10);
+            h.append_insert(&collection, shard, segment, first..first + 10);
         }
         h.pass_ms(300);
         h.tick();

@@ -1,5 +1,5 @@
 //! Run-time switches: each breaks one promise, so that its test can be seen red. Only builds with the feature `switches` can turn one on;
-//! in all others [`is_on`] is the constant `false`.
+//! in all others `is_on` is the constant `false`.
 
 #[cfg(feature = "switches")]
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -31,7 +31,7 @@ pub(crate) use convert::completion;
 
 /// Linear memory that an instance may have, in bytes: some 100,000 segments take a tenth of it.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
-/// Bytes of a snapshot: 100,000 channels with a segment each take a third of it.
+/// Bytes of a snapshot: 10,000 channels with a segment each take 2 MB.
 pub const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 /// Elements a table may have: a component's own function table has a few hundred.
 pub const TABLE_ELEMENTS_MAX: usize = 20_000;

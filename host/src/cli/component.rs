@@ -14,8 +14,9 @@ use super::screen::Screen;
 use super::{BadInput, failure};
 use crate::engine::{Engine, Inspected, Instance, Interface, Loaded, inspect};
 use crate::node::Settings;
+use crate::selftest::{self, Passed};
 
-/// Bytes of a component's file: some fifty times the built-in one.
+/// Bytes of a component's file: some forty times the built-in one.
 const COMPONENT_BYTES_MAX: u64 = 16 << 20;
 
 /// What can be done with a component's file, without a node.
@@ -71,20 +72,30 @@ impl File {
         });
         let (inspected, contract) = inspected.map_err(|e| self.refused(e))?;
         let loaded = passes(&mut checks, "compiles", || engine.load(&bytes, None)).map_err(|e| self.refused(e))?;
-        self.run_checks(&loaded, &mut checks)?;
-        let done = json!({ "file": self.file, "digest": inspected.digest, "bytes": bytes.len(), "contract": contract, "checks": checks });
+        let scenarios = self.run_checks(&loaded, &mut checks)?;
+        let done = json!({
+            "file": self.file,
+            "digest": inspected.digest,
+            "bytes": bytes.len(),
+            "contract": contract,
+            "checks": checks,
+            "scenarios": scenarios,
+        });
         Screen::new(self.json).finish(&done, |_| {
             let mut out = format!("component {} ({} bytes), contract {contract}", inspected.digest, bytes.len());
             for Check { check, ms } in &checks {
                 // Writing to a string does not fail.
                 let _infallible = write!(out, "\n  {check}: {ms:.1} ms");
             }
+            for passed in &scenarios {
+                let _infallible = write!(out, "\n    {passed}");
+            }
             out
         })
     }
 
-    /// Runs the component as a pchannel would, as far as that goes without a log.
-    fn run_checks(&self, loaded: &Loaded, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    /// Runs the component by itself, then through the golden scenarios, which are returned.
+    fn run_checks(&self, loaded: &Loaded, checks: &mut Vec<Check>) -> anyhow::Result<Vec<Passed>> {
         let config = Settings::default().guest("check", 1);
         let start = |resume: Option<&[u8]>| loaded.start(&config, resume);
         let mut instance = passes(checks, "starts", || start(None)).map_err(|e| self.refused(e))?;
@@ -93,7 +104,7 @@ impl File {
         let snapshot = passes(checks, "gives a snapshot", || instance.snapshot()).map_err(|e| self.refused(e))?;
         let mut successor = passes(checks, "starts from its snapshot", || start(Some(&snapshot))).map_err(|e| self.refused(e))?;
         passes(checks, "goes on from it", || turn(&mut successor)).map_err(|e| self.refused(e))?;
-        Ok(())
+        passes(checks, "passes the self-test", || selftest::run(loaded)).map_err(|e| self.refused(e))
     }
 
     fn refused(&self, problem: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {

@@ -372,8 +372,8 @@ impl Running {
             }
             Action::AskOld => {
                 let resume = self.resume.take().unwrap_or_default();
-                let no_instance = || Err(Fault::Trap("there is no instance".into()));
-                return Some(Event::OldTold(self.instance.as_mut().map_or_else(no_instance, |i| i.told(&resume))));
+                let version = self.core.version().clone();
+                return Some(Event::OldTold(self.ask_anew(&version, &resume)));
             }
             Action::Commit => {
                 pause::at("verified");
@@ -450,6 +450,11 @@ impl Running {
         self.pause.verify_us = micros(began);
         self.successor = Some(successor);
         told
+    }
+
+    /// What an instance of a version holds that is started from a snapshot for this question alone.
+    fn ask_anew(&self, version: &Version, resume: &[u8]) -> Result<Told, Fault> {
+        self.guests(version)?.start(&self.config, Some(resume), &self.stop)?.told(resume)
     }
 
     fn guests(&self, version: &Version) -> Result<Arc<dyn Guests>, Fault> {

@@ -354,8 +354,8 @@ impl<'a> World<'a> {
                 return Ok(Some(Event::Stood(Ok(told))));
             }
             Action::AskOld => {
-                let resume = self.resume.clone();
-                return Ok(Some(Event::OldTold(Ok(self.running()?.told(&resume)?))));
+                let told = self.loaded.start(&self.config, Some(&self.resume))?.told(&self.resume)?;
+                return Ok(Some(Event::OldTold(Ok(told))));
             }
             Action::Commit => {
                 let began = Instant::now();

@@ -150,7 +150,8 @@ pub enum Action {
         /// The snapshot.
         resume: Arc<Vec<u8>>,
     },
-    /// Ask the first instance what it holds, beside its successor. Answer with [`Event::OldTold`].
+    /// Start an instance of the version before from the same snapshot, beside both, and ask what it holds: what the running one says of
+    /// itself is no word about what it handed over. Answer with [`Event::OldTold`].
     AskOld,
     /// The successor is the instance from here on.
     Commit,

@@ -323,7 +323,12 @@ impl Pchannel {
         };
         // One that is dropped or unknown has nothing to be given up; its message only moves positions.
         if self.channels.get(&channel).is_some_and(|c| c.is_live()) {
-            self.detach_and_tell(channel, reason);
+            if is_rows {
+                self.detach_and_tell(channel, reason);
+            } else {
+                // Each try would meet it again, and cost the neighbours a search; rows that were found are known to the next one.
+                self.detach_unreadable(channel, reason);
+            }
         }
         self.settle_waiting(|o, c| c == channel || o == ordinal);
     }

@@ -263,7 +263,7 @@ impl Pchannel {
         match told {
             Ok(told) => match differs(&carrying.expected, &told) {
                 Some(doubt) if !is_on(Switch::TrustSuccessors) => {
-                    // Whose fault is it? The one before is asked the same.
+                    // Whose fault is it? The version before is asked the same, from the same snapshot.
                     carrying.doubt = Some(doubt);
                     self.out.push(Action::AskOld);
                 }
@@ -274,7 +274,7 @@ impl Pchannel {
         }
     }
 
-    /// What the old instance says it holds, after its successor said something else than the ledger.
+    /// What the old version makes of the same snapshot, after its successor said something else than the ledger: whose fault it is.
     pub(super) fn old_told(&mut self, told: Result<Told, Fault>) {
         let Some(carrying) = &self.swaps.carrying_out else { return };
         let doubt = carrying.doubt.clone().unwrap_or_default();
