@@ -228,7 +228,7 @@ impl fmt::Display for Report {
         writeln!(f, "  recorded  {}", first.recorded)?;
         writeln!(f, "  replayed  {}", first.replayed)?;
         writeln!(f, "{} turns differ, {} segments or partitions are cut differently", self.turns_differing, self.cut_differently)?;
-        writeln!(f, "{:<28}{:>14}{:>14}", "", "recorded", "replayed")?;
+        writeln!(f, "{:<28}{:>22}{:>22}", "", "recorded", "replayed")?;
         let (a, b) = (&self.recorded, &self.replayed);
         let spread = |s: [u64; 3]| format!("{}/{}/{}", s[0], s[1], s[2]);
         for (what, a, b) in [
@@ -243,7 +243,7 @@ impl fmt::Display for Report {
             ("segments, channels dropped", a.dropped.to_string(), b.dropped.to_string()),
             ("channels given up", a.detached.to_string(), b.detached.to_string()),
         ] {
-            writeln!(f, "{what:<28}{a:>14}{b:>14}")?;
+            writeln!(f, "{what:<28}{a:>22}{b:>22}")?;
         }
         let later = self.checkpoints.iter().filter(|c| c.replayed > c.recorded).count();
         write!(f, "last checkpoints: {later} channels further, {} less far", self.checkpoints.len() - later)?;
