@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tidegate_core::pchannel::Told;
 use tidegate_core::turn::{ChannelIndex, Fault, Holding, TurnInput, TurnOutput};
@@ -129,7 +130,7 @@ impl std::fmt::Debug for Loaded {
 }
 
 /// What a component is started with, but for the pchannel and its term.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
     /// Name of the pchannel.
     pub pchannel: String,

@@ -8,7 +8,7 @@
 //! | [`selftest`] | what a component must pass before it is trusted with a log |
 //! | [`wal`], [`coordinator`], [`storage`] | the peers: a trait and its implementations each |
 //! | [`cli`], [`admin`], [`tables`] | the command line, the socket and HTTP, files of rows |
-//! | [`replay`] | recorded turns, run again |
+//! | [`trace`], [`replay`] | recorded turns in a file, and run again |
 //! | [`mod@bench`] | what it costs, measured here |
 
 pub mod admin;
@@ -24,4 +24,5 @@ pub mod selftest;
 mod stop;
 pub mod storage;
 pub mod tables;
+pub mod trace;
 pub mod wal;

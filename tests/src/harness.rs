@@ -593,6 +593,7 @@ impl Harness {
                 self.scan = None;
                 self.catch_up = None;
             }
+            Action::Recorded(_) | Action::RecordingEnds(_) => {}
             Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.dead_letters.push(*letter),
             Action::Truncate(up_to) => self.truncated.push(up_to),

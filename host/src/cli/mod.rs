@@ -23,6 +23,7 @@ mod failure;
 mod flush;
 mod ingest;
 mod quarantine;
+mod record;
 mod request;
 mod scan;
 mod screen;
@@ -111,6 +112,10 @@ enum Command {
     Swap(AtNode<swap::Swap>),
     /// Have the component before decide again.
     Rollback(AtNode<swap::Rollback>),
+    /// Write the turns of a pchannel to a trace.
+    Record(AtNode<record::Record>),
+    /// Run a component over a trace.
+    Replay(record::Replay),
     /// List messages that cannot be flushed, or append them again.
     Quarantine {
         #[command(subcommand)]
@@ -195,6 +200,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(at) => at.run(Request::Explain),
         Command::Swap(at) => at.run(Request::Swap),
         Command::Rollback(at) => at.run(Request::Rollback),
+        Command::Record(at) => at.run(Request::Record),
+        Command::Replay(replay) => replay.run(),
         Command::Quarantine { command: QuarantineCommand::List(at) } => at.run(Request::QuarantineList),
         Command::Quarantine { command: QuarantineCommand::Retry(at) } => at.run(Request::QuarantineRetry),
         Command::Binlog(binlog) => binlog.run(),

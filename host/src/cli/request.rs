@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{collection, delete, export, flush, ingest, quarantine, scan, segments, status, swap};
+use super::{collection, delete, export, flush, ingest, quarantine, record, scan, segments, status, swap};
 use crate::node::Node;
 
 /// One request; it crosses the socket as one line of JSON.
@@ -23,6 +23,7 @@ pub(crate) enum Request {
     Explain(status::Explain),
     Swap(swap::Swap),
     Rollback(swap::Rollback),
+    Record(record::Record),
     QuarantineList(quarantine::List),
     QuarantineRetry(quarantine::Retry),
 }
@@ -59,6 +60,7 @@ impl Request {
             Request::Scan(r) => absolute(&mut r.out),
             Request::Export(r) => absolute(&mut r.out),
             Request::Swap(r) => r.check(),
+            Request::Record(r) => r.check(),
             _ => Ok(()),
         }
     }
@@ -87,6 +89,7 @@ impl Request {
             Request::Explain(r) => r.run(node),
             Request::Swap(r) => r.run(node, sink),
             Request::Rollback(r) => r.run(node, sink),
+            Request::Record(r) => r.run(node, sink),
             Request::QuarantineList(_) => quarantine::list(node),
             Request::QuarantineRetry(r) => r.run(node),
         }
@@ -111,6 +114,9 @@ impl Request {
             Request::Export(_) => export::render(done),
             Request::Status(_) => status::render(done),
             Request::Segments(_) => segments::render(done),
+            Request::Record(_) => {
+                format!("recorded {} turns in {} bytes to {}: {}", text("turns"), text("bytes"), text("file"), text("ended"))
+            }
             Request::Swap(_) | Request::Rollback(_) => swap::render(done),
             Request::QuarantineList(_) => quarantine::render_list(done),
             Request::QuarantineRetry(_) => quarantine::render_retry(done),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select, unbounded};
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::{Replay, Turn};
 use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, Status, SwapStep, Told, Version, Weight, Work};
@@ -42,6 +42,24 @@ pub(super) struct Driver {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Turns of a recording that wait for its disk.
+const RECORDED_MAX: usize = 1_024;
+
+/// What a recording begins with.
+pub(super) struct Beginning {
+    pub component: Version,
+    pub config: GuestConfig,
+    pub journal: Replay,
+}
+
+/// A recording that runs.
+pub(super) struct Recording {
+    pub beginning: Beginning,
+    pub turns: Receiver<Turn>,
+    /// Why no more turns come, once they do not.
+    pub why: Arc<OnceLock<String>>,
+}
+
 /// How long an order may take: an instance that is being built, a snapshot and a start that use up their deadlines.
 const SWAP_MAX: Duration = Duration::from_secs(120);
 
@@ -50,6 +68,7 @@ enum Question {
     Explain(String, Sender<Option<Explanation>>),
     Swap(Version, Arc<dyn Guests>, Sender<Swapped>),
     Journal(Sender<Option<Replay>>),
+    Record(Sender<Turn>, Arc<OnceLock<String>>, Sender<Option<Beginning>>),
     /// Wakes the thread, so that it sees the stop.
     Stop,
 }
@@ -114,6 +133,7 @@ impl Driver {
             config: settings.guest(&pchannel, term),
             components: good.into_iter().chain([(version, guests)]).collect(),
             told,
+            recorder: None,
             orders: BTreeMap::new(),
             next_order: 1,
             instance: None,
@@ -204,6 +224,16 @@ impl Driver {
         })
     }
 
+    /// Has turns told from here on; `None` where there is no instance whose turns are known from its beginning.
+    pub fn record(&self) -> Option<Recording> {
+        let (out, turns) = bounded(RECORDED_MAX);
+        let why = Arc::new(OnceLock::new());
+        let (reply, answer) = bounded(1);
+        self.questions.send(Question::Record(out, why.clone(), reply)).ok()?;
+        let beginning = answer.recv_timeout(ANSWER_MAX).ok()??;
+        Some(Recording { beginning, turns, why })
+    }
+
     /// Returns the turns since the last snapshot, and the snapshot.
     pub fn journal(&self) -> Option<Replay> {
         let (reply, answer) = bounded(1);
@@ -243,6 +273,8 @@ struct Running {
     components: BTreeMap<Version, Arc<dyn Guests>>,
     /// Takes what becomes of versions without anybody's order.
     told: Sender<(String, Swapped)>,
+    /// Takes the turns of a recording, and why it ends.
+    recorder: Option<(Sender<Turn>, Arc<OnceLock<String>>)>,
     /// Who waits for the end of an order.
     orders: BTreeMap<u64, (Version, Sender<Swapped>)>,
     next_order: u64,
@@ -383,6 +415,8 @@ impl Running {
             }
             Action::Dismiss => self.successor = None,
             Action::Swapped(step) => self.tell(step),
+            Action::Recorded(turn) => self.recorded(turn),
+            Action::RecordingEnds(why) => self.end_recording(why),
             Action::Turn(input) => {
                 let Some(instance) = &mut self.instance else {
                     return Some(Event::Turned(Err(Fault::Trap("there is no instance".into()))));
@@ -461,6 +495,23 @@ impl Running {
         self.components.get(version).cloned().ok_or_else(|| Fault::Start(format!("component {version} is not loaded")))
     }
 
+    /// A recording is never waited for.
+    fn recorded(&mut self, turn: Turn) {
+        let Some((out, _)) = &self.recorder else { return };
+        match out.try_send(turn) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.end_recording("the disk did not keep up with the turns"),
+            Err(TrySendError::Disconnected(_)) => self.end_recording("it was ended"),
+        }
+    }
+
+    fn end_recording(&mut self, why: &str) {
+        if let Some((_, reason)) = self.recorder.take() {
+            reason.get_or_init(|| why.to_owned());
+            self.step(Event::Record(false));
+        }
+    }
+
     fn tell(&mut self, step: SwapStep) {
         let committed = matches!(step.verdict, tidegate_core::pchannel::Verdict::Committed);
         let swapped = Swapped { pause: committed.then_some(self.pause), step };
@@ -524,6 +575,17 @@ impl Running {
                 self.components.insert(version.clone(), guests);
                 self.orders.insert(id, (version.clone(), reply));
                 self.step(Event::Order(Order { id, version }));
+            }
+            Question::Record(out, why, reply) => {
+                let instance = self.core.has_instance() && self.recorder.is_none();
+                let journal = self.core.journal().filter(|_| instance);
+                let beginning =
+                    journal.map(|journal| Beginning { component: self.core.version().clone(), config: self.config.clone(), journal });
+                if beginning.is_some() {
+                    self.step(Event::Record(true));
+                    self.recorder = Some((out, why));
+                }
+                let _gone = reply.send(beginning);
             }
             Question::Journal(reply) => {
                 let _gone = reply.send(self.core.journal());

@@ -21,6 +21,7 @@ mod pieces;
 mod place;
 mod quarantine;
 mod read;
+mod record;
 mod scan;
 #[cfg(test)]
 mod scripted;
@@ -47,6 +48,7 @@ pub use self::dead_letters::Again;
 pub use self::export::{Exported, ExportedPartition};
 pub use self::place::{KEY_PARTITIONS, key_partitions};
 pub use self::quarantine::{Quarantined, Retried};
+pub use self::record::{RecordOptions, Recorded};
 #[cfg(test)]
 pub(crate) use self::scripted::eventually;
 pub use self::settings::Settings;

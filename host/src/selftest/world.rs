@@ -387,6 +387,7 @@ impl<'a> World<'a> {
             }
             Action::Begin { id, work } => self.work.push_back((id, work)),
             Action::CloseScan => self.scan = None,
+            Action::Recorded(_) | Action::RecordingEnds(_) => {}
             Action::CloseCatchUp => {}
             Action::Notice(Weight::Error, text) => {
                 self.said.get_or_insert(text);

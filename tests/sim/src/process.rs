@@ -378,6 +378,7 @@ impl World<'_> {
                 self.processes[process].scan = None;
                 self.processes[process].catch_up = None;
             }
+            Action::Recorded(_) | Action::RecordingEnds(_) => {}
             Action::CloseCatchUp => self.processes[process].catch_up = None,
             // No version is ordered here yet.
             Action::Stand { .. } | Action::AskOld | Action::Commit | Action::Dismiss | Action::Swapped(_) => {}

@@ -109,6 +109,8 @@ pub enum Event {
     Snapshot(Result<Vec<u8>, Fault>),
     /// Another version is to follow.
     Order(Order),
+    /// Turns are to be told as [`Action::Recorded`], from the next one on, or no more.
+    Record(bool),
     /// A successor stands beside the instance, and says what it holds.
     Stood(Result<Told, Fault>),
     /// The instance says what it holds.
@@ -157,6 +159,10 @@ pub enum Action {
     Commit,
     /// The successor is not needed.
     Dismiss,
+    /// A turn ended, while turns are recorded.
+    Recorded(Turn),
+    /// The instance whose turns are recorded is no more, and why.
+    RecordingEnds(&'static str),
     /// Tell the operator, for good, what became of a version.
     Swapped(SwapStep),
     /// Begin a call or a write; answer with [`Event::Ended`].
@@ -358,6 +364,8 @@ pub struct Pchannel {
     /// When the last one was lost, in milliseconds.
     last_fault_ms: u64,
     journal: Journal,
+    /// Turns are told.
+    recording: bool,
     swaps: swap::Swaps,
     poison: poison::Poison,
     report: TurnReport,
@@ -435,6 +443,7 @@ impl Pchannel {
             faults: 0,
             last_fault_ms: 0,
             journal: Journal::default(),
+            recording: false,
             poison: poison::Poison::default(),
             report: TurnReport::default(),
             fresh: true,
@@ -483,6 +492,7 @@ impl Pchannel {
             Event::Stood(told) => self.stood(told),
             Event::OldTold(told) => self.old_told(told),
             Event::Order(order) => self.order(order),
+            Event::Record(on) => self.recording = on,
             Event::Start => self.started = true,
             Event::Stop => {
                 self.calls.forget_waiting();
@@ -644,6 +654,9 @@ impl Pchannel {
         self.next_ticket = input.first_ticket + output.intents.len() as Ticket;
         let output = Arc::new(output);
         self.journal.record(input.clone(), output.clone());
+        if self.recording {
+            self.out.push(Action::Recorded(Turn { input: input.clone(), output: output.clone() }));
+        }
         for (nth, intent) in output.intents.iter().enumerate() {
             self.apply(input.first_ticket + nth as Ticket, intent);
         }
@@ -704,6 +717,13 @@ impl Pchannel {
         self.out.push(Action::Notice(Weight::Error, text));
     }
 
+    /// A recording is of one instance's life.
+    fn end_recording(&mut self, why: &'static str) {
+        if std::mem::take(&mut self.recording) {
+            self.out.push(Action::RecordingEnds(why));
+        }
+    }
+
     /// Forgets everything that the log and the coordinator can say again.
     fn forget_scan(&mut self) {
         if self.scan > 0 {
@@ -717,6 +737,7 @@ impl Pchannel {
         self.scan_from = None;
         self.turn = None;
         self.journal.reset();
+        self.end_recording("the flusher recovers with a new instance");
         self.poison.forget_scan();
         self.report = TurnReport::default();
         self.fresh = true;

@@ -301,6 +301,7 @@ impl Pchannel {
         self.instance = Instance::Ready;
         self.tell(Some(order.id), &order.version, Some(snapshot.len()), Verdict::Committed);
         self.journal.rebase(snapshot);
+        self.end_recording("another component follows");
         self.follow(order.version);
         // What one version could not serve, the next one may.
         self.rejoin_now();
@@ -342,6 +343,7 @@ impl Pchannel {
         let untouched = self.swaps.watch.take().is_some_and(|w| w.turns == 0);
         self.abandon_order("the version before it was rolled back");
         self.swaps.refusals = 0;
+        self.end_recording("the component was rolled back");
         let step = SwapStep {
             order: None,
             from: failed.clone(),
