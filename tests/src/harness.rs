@@ -117,6 +117,10 @@ pub struct Harness {
     config: GuestConfig,
     /// What became of versions, in order.
     pub swapped: Vec<SwapStep>,
+    /// Turns of recordings.
+    pub recorded: Vec<Turn>,
+    /// Why recordings ended.
+    pub recordings_ended: Vec<String>,
     components: BTreeMap<Version, Arc<Loaded>>,
     orders: u64,
     instance: Option<Instance>,
@@ -231,6 +235,8 @@ impl Harness {
             chunks: ChunkStore::open(dir.path()).expect("a chunk store"),
             config,
             swapped: Vec::new(),
+            recorded: Vec::new(),
+            recordings_ended: Vec::new(),
             components: BTreeMap::new(),
             orders: 0,
             instance: None,
@@ -558,6 +564,8 @@ impl Harness {
             }
             Action::Commit => self.instance = self.successor.take(),
             Action::Dismiss => self.successor = None,
+            Action::Recorded(turn) => self.recorded.push(turn),
+            Action::RecordingEnds(why) => self.recordings_ended.push(why),
             Action::Swapped(step) => self.swapped.push(step),
             Action::Turn(input) => return Some(Event::Turned(self.turn(&input))),
             Action::Snapshot if std::mem::take(&mut self.snapshot_traps) => {
@@ -593,7 +601,6 @@ impl Harness {
                 self.scan = None;
                 self.catch_up = None;
             }
-            Action::Recorded(_) | Action::RecordingEnds(_) => {}
             Action::CloseCatchUp => self.catch_up = None,
             Action::DeadLetter(letter) => self.dead_letters.push(*letter),
             Action::Truncate(up_to) => self.truncated.push(up_to),

@@ -17,6 +17,9 @@ use crate::replay::{Report, run};
 use crate::trace::{BYTES_MAX, Trace, TraceError};
 
 /// Writes the turns of a pchannel, those of its ring and those that follow, to a file: headers and completions, never a row.
+///
+/// The recording also ends with Ctrl-C where a running node serves the command, when the node stops, and when another component or a new
+/// instance takes over: what was recorded until then is kept.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub struct Record {
     /// The pchannel; needed where there are several.
@@ -28,8 +31,8 @@ pub struct Record {
     /// Ends after so many seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Ends after so many turns.
-    #[arg(long)]
+    /// Ends after so many turns, those of the ring included.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     turns: Option<u64>,
     /// Ends at so many bytes.
     #[arg(long, default_value_t = BYTES_MAX)]

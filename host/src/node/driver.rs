@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::{Replay, Turn};
 use tidegate_core::pchannel::{Action, DeadLetter, Event, Limits, Order, Outcome, Pchannel, Status, SwapStep, Told, Version, Weight, Work};
@@ -16,6 +16,7 @@ use tidegate_core::turn::Fault;
 
 use super::dead_letters::DeadLetters;
 use super::guest::{Guest, Guests};
+use super::record::{Recording, Tap};
 use super::scan::{Batch, Scan};
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings, Syncs};
@@ -42,24 +43,6 @@ pub(super) struct Driver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Turns of a recording that wait for its disk.
-const RECORDED_MAX: usize = 1_024;
-
-/// What a recording begins with.
-pub(super) struct Beginning {
-    pub component: Version,
-    pub config: GuestConfig,
-    pub journal: Replay,
-}
-
-/// A recording that runs.
-pub(super) struct Recording {
-    pub beginning: Beginning,
-    pub turns: Receiver<Turn>,
-    /// Why no more turns come, once they do not.
-    pub why: Arc<OnceLock<String>>,
-}
-
 /// How long an order may take: an instance that is being built, a snapshot and a start that use up their deadlines.
 const SWAP_MAX: Duration = Duration::from_secs(120);
 
@@ -68,7 +51,7 @@ enum Question {
     Explain(String, Sender<Option<Explanation>>),
     Swap(Version, Arc<dyn Guests>, Sender<Swapped>),
     Journal(Sender<Option<Replay>>),
-    Record(Sender<Turn>, Arc<OnceLock<String>>, Sender<Option<Beginning>>),
+    Record(Sender<Result<Recording, String>>),
     /// Wakes the thread, so that it sees the stop.
     Stop,
 }
@@ -133,12 +116,12 @@ impl Driver {
             config: settings.guest(&pchannel, term),
             components: good.into_iter().chain([(version, guests)]).collect(),
             told,
-            recorder: None,
             orders: BTreeMap::new(),
             next_order: 1,
             instance: None,
             successor: None,
             resume: None,
+            tap: None,
             pause: Pause::default(),
             pause_began: Instant::now(),
             scan: None,
@@ -224,21 +207,24 @@ impl Driver {
         })
     }
 
-    /// Has turns told from here on; `None` where there is no instance whose turns are known from its beginning.
-    pub fn record(&self) -> Option<Recording> {
-        let (out, turns) = bounded(RECORDED_MAX);
-        let why = Arc::new(OnceLock::new());
-        let (reply, answer) = bounded(1);
-        self.questions.send(Question::Record(out, why.clone(), reply)).ok()?;
-        let beginning = answer.recv_timeout(ANSWER_MAX).ok()??;
-        Some(Recording { beginning, turns, why })
-    }
-
     /// Returns the turns since the last snapshot, and the snapshot.
     pub fn journal(&self) -> Option<Replay> {
         let (reply, answer) = bounded(1);
         self.questions.send(Question::Journal(reply)).ok()?;
         answer.recv_timeout(ANSWER_MAX).ok()?
+    }
+
+    /// Begins a recording.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn record(&self) -> Result<Recording, String> {
+        let (reply, answer) = bounded(1);
+        let asked = self.questions.send(Question::Record(reply));
+        asked.ok().and_then(|()| answer.recv_timeout(ANSWER_MAX).ok()).unwrap_or_else(|| {
+            let (state, reason) = self.silence();
+            Err(format!("it is {state}{}", reason.map(|r| format!(": {r}")).unwrap_or_default()))
+        })
     }
 
     /// The state of a thread that does not answer, and its reason.
@@ -273,8 +259,6 @@ struct Running {
     components: BTreeMap<Version, Arc<dyn Guests>>,
     /// Takes what becomes of versions without anybody's order.
     told: Sender<(String, Swapped)>,
-    /// Takes the turns of a recording, and why it ends.
-    recorder: Option<(Sender<Turn>, Arc<OnceLock<String>>)>,
     /// Who waits for the end of an order.
     orders: BTreeMap<u64, (Version, Sender<Swapped>)>,
     next_order: u64,
@@ -283,6 +267,7 @@ struct Running {
     successor: Option<Box<dyn Guest>>,
     /// What the successor was started from.
     resume: Option<Arc<Vec<u8>>>,
+    tap: Option<Tap>,
     pause: Pause,
     pause_began: Instant,
     scan: Option<Scan>,
@@ -414,9 +399,17 @@ impl Running {
                 pause::at("committed");
             }
             Action::Dismiss => self.successor = None,
+            Action::Recorded(turn) => {
+                if self.tap.take_if(|tap| !tap.give(turn)).is_some() {
+                    self.step(Event::Record(false));
+                }
+            }
+            Action::RecordingEnds(why) => {
+                if let Some(tap) = self.tap.take() {
+                    tap.end(why);
+                }
+            }
             Action::Swapped(step) => self.tell(step),
-            Action::Recorded(turn) => self.recorded(turn),
-            Action::RecordingEnds(why) => self.end_recording(why),
             Action::Turn(input) => {
                 let Some(instance) = &mut self.instance else {
                     return Some(Event::Turned(Err(Fault::Trap("there is no instance".into()))));
@@ -495,23 +488,6 @@ impl Running {
         self.components.get(version).cloned().ok_or_else(|| Fault::Start(format!("component {version} is not loaded")))
     }
 
-    /// A recording is never waited for.
-    fn recorded(&mut self, turn: Turn) {
-        let Some((out, _)) = &self.recorder else { return };
-        match out.try_send(turn) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.end_recording("the disk did not keep up with the turns"),
-            Err(TrySendError::Disconnected(_)) => self.end_recording("it was ended"),
-        }
-    }
-
-    fn end_recording(&mut self, why: &str) {
-        if let Some((_, reason)) = self.recorder.take() {
-            reason.get_or_init(|| why.to_owned());
-            self.step(Event::Record(false));
-        }
-    }
-
     fn tell(&mut self, step: SwapStep) {
         let committed = matches!(step.verdict, tidegate_core::pchannel::Verdict::Committed);
         let swapped = Swapped { pause: committed.then_some(self.pause), step };
@@ -576,22 +552,26 @@ impl Running {
                 self.orders.insert(id, (version.clone(), reply));
                 self.step(Event::Order(Order { id, version }));
             }
-            Question::Record(out, why, reply) => {
-                let instance = self.core.has_instance() && self.recorder.is_none();
-                let journal = self.core.journal().filter(|_| instance);
-                let beginning =
-                    journal.map(|journal| Beginning { component: self.core.version().clone(), config: self.config.clone(), journal });
-                if beginning.is_some() {
-                    self.step(Event::Record(true));
-                    self.recorder = Some((out, why));
-                }
-                let _gone = reply.send(beginning);
-            }
             Question::Journal(reply) => {
                 let _gone = reply.send(self.core.journal());
             }
+            Question::Record(reply) => {
+                let recording = self.record();
+                let _gone = reply.send(recording);
+            }
             Question::Stop => self.stop.set(),
         }
+    }
+
+    fn record(&mut self) -> Result<Recording, String> {
+        if self.tap.as_ref().is_some_and(Tap::is_open) {
+            return Err("it is being recorded already".to_owned());
+        }
+        let before = self.core.recordable()?;
+        let (tap, recording) = Recording::begin(self.core.version().clone(), self.config.clone(), before);
+        self.tap = Some(tap);
+        self.step(Event::Record(true));
+        Ok(recording)
     }
 
     /// The core's account, with what the scan and the dead-letter file add to it.

@@ -6,6 +6,7 @@
 //! DIR/wal/  meta/      logs; coordinator
 //! DIR/chunks/          segment files, by Milvus' keys
 //! DIR/components/      components that served or serve, compiled, and the log of swaps
+//! DIR/traces/          recorded turns
 //! DIR/dead_letters/    messages that cannot be flushed, one file a pchannel
 //! ```
 
@@ -150,6 +151,9 @@ pub enum NodeError {
     /// A component was not taken over.
     #[error("{0}")]
     Swap(String),
+    /// Turns were not recorded.
+    #[error("{0}")]
+    Trace(String),
     /// The node could not be set up.
     #[error("{0}")]
     Setup(String),

@@ -6,6 +6,7 @@
 //! | `deliver` | messages from the scanner: ordinals, pins, pages |
 //! | `intents` | the guard: what a component wants, checked and applied |
 //! | `work` | calls and writes: what their ends mean |
+//! | `record` | turns, handed out as they end |
 //! | `swap` | one version of the component after another |
 //! | `rejoin` | detached channels come back |
 //! | `poison` | the search for a message on which every instance faults |
@@ -14,6 +15,7 @@
 mod deliver;
 mod intents;
 mod poison;
+mod record;
 mod rejoin;
 mod status;
 mod swap;
@@ -107,10 +109,10 @@ pub enum Event {
     Built(Result<(), Fault>),
     /// A snapshot was taken.
     Snapshot(Result<Vec<u8>, Fault>),
+    /// Turns are to be handed out as they end ([`Action::Recorded`]), or not any more.
+    Record(bool),
     /// Another version is to follow.
     Order(Order),
-    /// Turns are to be told as [`Action::Recorded`], from the next one on, or no more.
-    Record(bool),
     /// A successor stands beside the instance, and says what it holds.
     Stood(Result<Told, Fault>),
     /// The instance says what it holds.
@@ -159,10 +161,10 @@ pub enum Action {
     Commit,
     /// The successor is not needed.
     Dismiss,
-    /// A turn ended, while turns are recorded.
+    /// Keep a turn, while a recording is wanted.
     Recorded(Turn),
-    /// The instance whose turns are recorded is no more, and why.
-    RecordingEnds(&'static str),
+    /// No more turns of the recording come, and why.
+    RecordingEnds(String),
     /// Tell the operator, for good, what became of a version.
     Swapped(SwapStep),
     /// Begin a call or a write; answer with [`Event::Ended`].
@@ -364,7 +366,6 @@ pub struct Pchannel {
     /// When the last one was lost, in milliseconds.
     last_fault_ms: u64,
     journal: Journal,
-    /// Turns are told.
     recording: bool,
     swaps: swap::Swaps,
     poison: poison::Poison,
@@ -491,11 +492,12 @@ impl Pchannel {
             Event::Stood(_) | Event::OldTold(_) if self.instance != Instance::Standing => {}
             Event::Stood(told) => self.stood(told),
             Event::OldTold(told) => self.old_told(told),
+            Event::Record(on) => self.record(on),
             Event::Order(order) => self.order(order),
-            Event::Record(on) => self.recording = on,
             Event::Start => self.started = true,
             Event::Stop => {
                 self.calls.forget_waiting();
+                self.end_recording(|_| "the node is stopping".to_owned());
                 // What is held is met again by the next scan.
                 self.forget_scan();
                 self.abandon_order("the node is stopping");
@@ -553,6 +555,9 @@ impl Pchannel {
     }
 
     fn advance(&mut self) {
+        if self.is_over() {
+            self.end_recording(|core| format!("the pchannel is in state {:?}", core.status().state));
+        }
         if self.is_over() || !self.started {
             return;
         }
@@ -654,9 +659,7 @@ impl Pchannel {
         self.next_ticket = input.first_ticket + output.intents.len() as Ticket;
         let output = Arc::new(output);
         self.journal.record(input.clone(), output.clone());
-        if self.recording {
-            self.out.push(Action::Recorded(Turn { input: input.clone(), output: output.clone() }));
-        }
+        self.record_turn(&input, &output);
         for (nth, intent) in output.intents.iter().enumerate() {
             self.apply(input.first_ticket + nth as Ticket, intent);
         }
@@ -708,6 +711,7 @@ impl Pchannel {
         self.last_fault_ms = self.now_ms;
         self.retried = false;
         self.poison.end_search();
+        self.end_recording(|_| format!("the instance was lost: {fault}"));
         let wait = backoff_ms(self.faults);
         let text = format!("pchannel {}: the component failed: {fault}; a new instance recovers in {wait} ms", self.caller.pchannel);
         self.phase = Phase::Backoff(fault.to_string());
@@ -715,13 +719,6 @@ impl Pchannel {
         self.calls.forget_waiting();
         self.out.push(Action::CloseScan);
         self.out.push(Action::Notice(Weight::Error, text));
-    }
-
-    /// A recording is of one instance's life.
-    fn end_recording(&mut self, why: &'static str) {
-        if std::mem::take(&mut self.recording) {
-            self.out.push(Action::RecordingEnds(why));
-        }
     }
 
     /// Forgets everything that the log and the coordinator can say again.
@@ -737,7 +734,7 @@ impl Pchannel {
         self.scan_from = None;
         self.turn = None;
         self.journal.reset();
-        self.end_recording("the flusher recovers with a new instance");
+        self.end_recording(|_| "a new instance recovers".to_owned());
         self.poison.forget_scan();
         self.report = TurnReport::default();
         self.fresh = true;

@@ -301,7 +301,6 @@ impl Pchannel {
         self.instance = Instance::Ready;
         self.tell(Some(order.id), &order.version, Some(snapshot.len()), Verdict::Committed);
         self.journal.rebase(snapshot);
-        self.end_recording("another component follows");
         self.follow(order.version);
         // What one version could not serve, the next one may.
         self.rejoin_now();
@@ -318,6 +317,7 @@ impl Pchannel {
     fn follow(&mut self, version: Version) {
         // The same version anew has nothing to prove.
         if version != self.swaps.version {
+            self.end_recording(|core| format!("component {version} follows {}", core.version()));
             self.swaps.good = Some(std::mem::replace(&mut self.swaps.version, version));
             self.begin_probation();
         }
@@ -339,11 +339,11 @@ impl Pchannel {
     /// recovery from the checkpoint. `false` when there is none to go back to.
     pub(super) fn roll_back(&mut self, reason: &str) -> bool {
         let Some(good) = self.swaps.good.take().filter(|_| !is_on(Switch::NeverRollBack)) else { return false };
+        self.end_recording(|core| format!("component {} is rolled back: {reason}", core.version()));
         let failed = std::mem::replace(&mut self.swaps.version, good.clone());
         let untouched = self.swaps.watch.take().is_some_and(|w| w.turns == 0);
         self.abandon_order("the version before it was rolled back");
         self.swaps.refusals = 0;
-        self.end_recording("the component was rolled back");
         let step = SwapStep {
             order: None,
             from: failed.clone(),
