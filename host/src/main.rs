@@ -14,5 +14,9 @@ fn main() -> ExitCode {
     // A batch is freed as a whole and the next one grows elsewhere: kept memory added half to the peak (ME-1).
     // SAFETY: the call stores a number in a table of mimalloc's that has more options than this.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
+    // The first touch of a huge page has the kernel clear all of it: up to 5 ms, ten times the pause of a swap. Where the kernel does not
+    // know of huge pages there are none.
+    #[cfg(target_os = "linux")]
+    let _without_huge_pages = rustix::thread::disable_transparent_huge_pages(true);
     tidegate::cli::main()
 }

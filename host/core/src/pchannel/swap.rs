@@ -443,9 +443,12 @@ impl Pchannel {
         let waiting = self.waiting_rows();
         let known = self.accounts().filter(|c| c.is_live() && c.drop_message.is_none_or(|at| at > self.handed));
         let mut expected: Vec<Holding> = known.flat_map(|c| c.holdings(self.handed)).collect();
-        for holding in expected.iter_mut().filter(|_| !waiting.is_empty()) {
-            let target = if holding.deletes { Target::Deletes(holding.id) } else { Target::Segment(holding.id) };
-            let (rows, bytes) = waiting.get(&(holding.channel, target)).copied().unwrap_or_default();
+        // Both ascend by channel, then rows before deletes, then id.
+        let mut waiting = waiting.into_iter().peekable();
+        for holding in &mut expected {
+            let place = (holding.channel, if holding.deletes { Target::Deletes(holding.id) } else { Target::Segment(holding.id) });
+            while waiting.next_if(|(other, _)| *other < place).is_some() {}
+            let (rows, bytes) = waiting.next_if(|(other, _)| *other == place).map(|(_, unread)| unread).unwrap_or_default();
             holding.rows = holding.rows.saturating_sub(rows);
             holding.bytes = holding.bytes.saturating_sub(bytes);
         }
