@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tidegate::engine::BUILT_IN;
 use tidegate::tables::{RowsFile, RowsOut};
+use tidegate_tests::guests;
 use tidegate_tests::process::{Ended, binary, node, run, run_json};
 use tidegate_tests::rows::{keys, rows, schema};
 
@@ -153,6 +154,35 @@ fn a_swap_a_rollback_and_a_restart_leave_one_version_and_every_row() {
     place.json(&["rollback", "--dir", &place.dir]);
     assert_eq!(place.components(), built_in);
     assert_eq!(place.flushed(), (0..1_000).collect());
+}
+
+/// Components that misbehave, forced upon a real node: what it says, what serves then and after a restart, and every row.
+#[test]
+fn a_forced_component_that_misbehaves_goes_home_and_stays_there_after_a_restart() {
+    let place = Place::new();
+    let built_in = place.components();
+    let mut rows = 0;
+    for (how, says) in [("traps 1", "trap"), ("filters 1", "guard"), ("miscounts", "ledger")] {
+        let file = place.path("bad.wasm");
+        fs::write(&file, guests::bad(how)).unwrap();
+        let running = node(&place.dir);
+        place.ingest(rows..rows + 200);
+        rows += 200;
+        let swapped = run(&["swap", "--dir", &place.dir, "--component", &file, "--pchannel", "tidegate-dml_0", "--force"]);
+        let failed_at_once = !swapped.status.success();
+        assert!(failed_at_once || how == "filters 1", "{how}: {}", String::from_utf8_lossy(&swapped.stdout));
+        place.ingest(rows..rows + 200);
+        rows += 200;
+        assert_eq!(place.flushed(), (0..rows).collect(), "rows after {how}");
+        assert_eq!(place.components(), built_in, "{how}");
+        let told = place.log().into_iter().rev().find(|(step, _)| step == "rolled_back" || step == "stayed");
+        assert!(told.as_ref().is_some_and(|(_, why)| why.contains(says)), "{how}: {told:?}");
+        let again = run(&["swap", "--dir", &place.dir, "--component", &file]);
+        let said = String::from_utf8_lossy(&again.stderr);
+        assert!(!again.status.success() && said.contains("--force"), "{how}: {said}");
+        drop(running);
+        assert_eq!(place.components(), built_in, "{how}, after a restart");
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub struct Swap {
     /// Every pchannel of the node, which is the default; the first failure ends it.
     #[arg(long)]
     all: bool,
-    /// Also a component that failed before, or that the rehearsal refuses.
+    /// Also a component that failed before, or that the rehearsal refuses; without the self-test.
     #[arg(long)]
     force: bool,
 }

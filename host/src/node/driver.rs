@@ -18,6 +18,7 @@ use super::dead_letters::DeadLetters;
 use super::guest::{Guest, Guests};
 use super::record::{Recording, Tap};
 use super::scan::{Batch, Scan};
+use super::swaps::Line;
 use super::workers::{Peers, Workers};
 use super::{Explanation, NODE_ID, Settings, Syncs};
 use crate::engine::GuestConfig;
@@ -49,7 +50,12 @@ const SWAP_MAX: Duration = Duration::from_secs(120);
 enum Question {
     Status(Sender<Status>),
     Explain(String, Sender<Option<Explanation>>),
-    Swap(Version, Arc<dyn Guests>, Sender<Swapped>),
+    Swap {
+        swap: u64,
+        version: Version,
+        guests: Arc<dyn Guests>,
+        waiting: Sender<Written>,
+    },
     Journal(Sender<Option<Replay>>),
     Record(Sender<Result<Recording, String>>),
     /// Wakes the thread, so that it sees the stop.
@@ -63,9 +69,22 @@ pub(super) struct Components {
     pub on_probation: bool,
     /// The one to go back to.
     pub good: Option<(Version, Arc<dyn Guests>)>,
-    /// Takes what becomes of versions without anybody's order.
-    pub told: Sender<(String, Swapped)>,
+    /// Takes what becomes of versions, to be written down in this order.
+    pub told: Sender<ToldSwap>,
 }
+
+/// What became of a version, for the log of swaps.
+pub(super) struct ToldSwap {
+    pub pchannel: String,
+    /// The swap that it belongs to; 0 for what happened by itself.
+    pub swap: u64,
+    pub swapped: Swapped,
+    /// Who waits until it is written down.
+    pub waiting: Option<Sender<Written>>,
+}
+
+/// What became of a version, and its line in the log of swaps, or why there is none.
+pub(super) type Written = (Swapped, std::io::Result<Line>);
 
 /// What became of a version, and how long the pchannel stood still for it.
 #[derive(Clone, Debug)]
@@ -117,7 +136,6 @@ impl Driver {
             components: good.into_iter().chain([(version, guests)]).collect(),
             told,
             orders: BTreeMap::new(),
-            next_order: 1,
             instance: None,
             successor: None,
             resume: None,
@@ -194,13 +212,13 @@ impl Driver {
         }
     }
 
-    /// Has another version follow, and returns what became of it.
+    /// Has another version follow, and returns what became of it once that is written down.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub fn swap(&self, version: Version, guests: Arc<dyn Guests>) -> Result<Swapped, String> {
-        let (reply, answer) = bounded(1);
-        let asked = self.questions.send(Question::Swap(version, guests, reply));
+    pub fn swap(&self, swap: u64, version: Version, guests: Arc<dyn Guests>) -> Result<Written, String> {
+        let (waiting, answer) = bounded(1);
+        let asked = self.questions.send(Question::Swap { swap, version, guests, waiting });
         asked.ok().and_then(|()| answer.recv_timeout(SWAP_MAX).ok()).ok_or_else(|| {
             let (state, reason) = self.silence();
             format!("the pchannel is {state}{}", reason.map(|r| format!(": {r}")).unwrap_or_default())
@@ -257,11 +275,10 @@ struct Running {
     core: Pchannel,
     config: GuestConfig,
     components: BTreeMap<Version, Arc<dyn Guests>>,
-    /// Takes what becomes of versions without anybody's order.
-    told: Sender<(String, Swapped)>,
-    /// Who waits for the end of an order.
-    orders: BTreeMap<u64, (Version, Sender<Swapped>)>,
-    next_order: u64,
+    /// Takes what becomes of versions.
+    told: Sender<ToldSwap>,
+    /// The version that each swap wants, and who waits for the end of it.
+    orders: BTreeMap<u64, (Version, Sender<Written>)>,
     instance: Option<Box<dyn Guest>>,
     /// The instance of the version that is to follow.
     successor: Option<Box<dyn Guest>>,
@@ -491,16 +508,10 @@ impl Running {
     fn tell(&mut self, step: SwapStep) {
         let committed = matches!(step.verdict, tidegate_core::pchannel::Verdict::Committed);
         let swapped = Swapped { pause: committed.then_some(self.pause), step };
-        match swapped.step.order.and_then(|order| self.orders.remove(&order)) {
-            Some((_, waiting)) => {
-                // Who waited writes it down; one that is gone takes nothing with it: the next open undoes an order without an end.
-                let _gone = waiting.send(swapped);
-            }
-            None => {
-                // The log of swaps ends with the node.
-                let _ended = self.told.send((self.config.pchannel.clone(), swapped));
-            }
-        }
+        let swap = swapped.step.order.unwrap_or_default();
+        let waiting = self.orders.remove(&swap).map(|(_, waiting)| waiting);
+        // The log of swaps ends with the node.
+        let _ended = self.told.send(ToldSwap { pchannel: self.config.pchannel.clone(), swap, swapped, waiting });
         let (version, good) = (self.core.version().clone(), self.core.good_version().cloned());
         let wanted: Vec<&Version> = self.orders.values().map(|(v, _)| v).chain([&version]).chain(&good).collect();
         self.components.retain(|v, _| wanted.contains(&v));
@@ -545,12 +556,10 @@ impl Running {
                 let explanation = self.explain(&vchannel);
                 let _gone = reply.send(explanation);
             }
-            Question::Swap(version, guests, reply) => {
-                let id = self.next_order;
-                self.next_order += 1;
+            Question::Swap { swap, version, guests, waiting } => {
                 self.components.insert(version.clone(), guests);
-                self.orders.insert(id, (version.clone(), reply));
-                self.step(Event::Order(Order { id, version }));
+                self.orders.insert(swap, (version.clone(), waiting));
+                self.step(Event::Order(Order { id: swap, version }));
             }
             Question::Journal(reply) => {
                 let _gone = reply.send(self.core.journal());
@@ -617,6 +626,11 @@ impl Running {
                 format!("nothing is known of it yet: pchannel {} is in state {:?}{reason}", status.pchannel, status.state)
             }
             None => return None,
+        };
+        let refused = self.core.counters().guard_refusals;
+        let pin = match refused {
+            0 => pin,
+            _ => format!("{pin}. The guard has refused {refused} intents of this pchannel's component: its log says which"),
         };
         let index = self.core.channel_index(vchannel);
         let component = match (index, self.instance.as_mut().filter(|_| self.core.has_instance())) {

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use tidegate_binlog::{DeltaForm, FilterKind};
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
 use tidegate_core::coordinator::NewCollection;
-use tidegate_core::pchannel::Version;
+use tidegate_core::pchannel::{Verdict, Version};
 use tidegate_core::turn::{Fault, Intent, TurnInput, TurnOutput, TurnReport, flag};
 use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::{Columns, DataType, Values};
@@ -111,6 +111,32 @@ impl CoordinatorClient for Silent {
     fn alloc_ids(&self, _: u32) -> Result<i64, CallError> {
         Err(CallError::Transient("silent".into()))
     }
+}
+
+#[test]
+fn what_becomes_of_versions_is_told_in_its_order_and_who_waits_hears_of_it_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (told, tells) = crossbeam_channel::unbounded();
+    let components = Components { told, ..only(draining) };
+    let letters = DeadLetters::open(&dir.path().join("letters.jsonl")).unwrap();
+    let log = ScriptedLog::new(Vec::new());
+    let script = log.script.clone();
+    script.lock().unwrap().broken = true;
+    let driver = Driver::start(peers(dir.path(), log), letters, components, &Settings::default()).unwrap();
+    eventually("an open scan", || driver.status().state == "scan failing");
+    let traps = Arc::new(ScriptedGuests(Arc::new(|_, _: &TurnInput, _: &Stop| Err(Fault::Trap("scripted".into())))));
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| driver.swap(7, Version::from("another"), traps));
+        let first = tells.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!((first.swap, &first.swapped.step.verdict), (7, &Verdict::Committed));
+        // It fails in its first turn, while its commit is not written down yet.
+        script.lock().unwrap().broken = false;
+        let second = tells.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(matches!(second.swapped.step.verdict, Verdict::RolledBack(_)) && second.waiting.is_none(), "{:?}", second.swapped);
+        assert!(!asked.is_finished(), "nobody hears of it before it is written down");
+        first.waiting.unwrap().send((first.swapped, Err(std::io::Error::other("the disk is full")))).unwrap();
+        assert!(asked.join().unwrap().unwrap().1.is_err());
+    });
 }
 
 #[test]

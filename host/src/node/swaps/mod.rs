@@ -16,7 +16,7 @@ use tidegate_core::pchannel::{Verdict as Became, Version};
 pub use self::log::{Line, Step};
 
 use self::log::SwapLog;
-use super::driver::{Components, Driver, Swapped};
+use super::driver::{Components, Driver, Swapped, ToldSwap};
 use super::guest::Guests;
 use super::{Node, NodeError};
 use crate::engine::{BUILT_IN, Engine, Loaded, hex_digest};
@@ -46,7 +46,7 @@ pub enum Wanted {
 pub struct SwapOptions {
     /// Only this pchannel.
     pub pchannel: Option<String>,
-    /// Also a component that failed before, or that the rehearsal refuses.
+    /// Also a component that failed before, or that the rehearsal refuses; without the self-test.
     pub force: bool,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Swaps {
     folder: PathBuf,
     log: Arc<Mutex<SwapLog>>,
     swapping: Mutex<()>,
-    told: Option<Sender<(String, Swapped)>>,
+    told: Option<Sender<ToldSwap>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -209,12 +209,17 @@ impl Drop for Swaps {
     }
 }
 
-/// Writes down what became of versions by themselves.
-fn write_down(tells: &Receiver<(String, Swapped)>, log: &Mutex<SwapLog>) {
-    for (pchannel, swapped) in tells {
-        let line = line(0, &pchannel, &swapped);
-        if let Err(error) = log.lock().unwrap_or_else(PoisonError::into_inner).append(line) {
+/// Writes down what became of versions, in the order in which it did: a rollback must not stand before what it takes back.
+fn write_down(tells: &Receiver<ToldSwap>, log: &Mutex<SwapLog>) {
+    for ToldSwap { pchannel, swap, swapped, waiting } in tells {
+        let line = line(swap, &pchannel, &swapped);
+        let written = log.lock().unwrap_or_else(PoisonError::into_inner).append(line);
+        if let Err(error) = &written {
             tracing::error!(pchannel, "the swap log cannot be written: {error}; the next open may choose the version before");
+        }
+        if let Some(waiting) = waiting {
+            // Who asked may have given up.
+            let _gone = waiting.send((swapped, written));
         }
     }
 }
@@ -292,6 +297,12 @@ impl Node {
             let known: Vec<&str> = self.drivers.iter().map(Driver::pchannel).collect();
             return Err(NodeError::Invalid(format!("there is no pchannel {:?}; there are {known:?}", options.pchannel)));
         }
+        let has_previous = |driver: &&Driver| self.swaps.log().state.of(driver.pchannel()).good.is_some();
+        let drivers = match wanted {
+            // Of all pchannels, those go back that can.
+            Wanted::Previous if drivers.iter().any(&has_previous) => drivers.into_iter().filter(has_previous).collect(),
+            _ => drivers,
+        };
         let swap = self.swaps.log().state.last_swap + 1;
         let targets =
             drivers.into_iter().map(|driver| Ok((driver, self.target(wanted, driver)?))).collect::<Result<Vec<_>, NodeError>>()?;
@@ -312,10 +323,10 @@ impl Node {
         pause::at("begun");
         let mut report = SwapReport { swap, rehearsals, steps: Vec::new() };
         let mut failure = None;
-        for (driver, to) in &targets {
+        for (nth, (driver, to)) in targets.iter().enumerate() {
             progress(driver.pchannel());
             if let Err(why) = self.hand_over(swap, driver, to, &mut report) {
-                let rest = targets.len() - report.steps.len().min(targets.len());
+                let rest = targets.len() - nth - 1;
                 let rest = if rest > 0 { format!("; {rest} more pchannels were not tried") } else { String::new() };
                 failure = Some(format!("pchannel {}: {why}{rest}", driver.pchannel()));
                 break;
@@ -381,9 +392,12 @@ impl Node {
 
     fn hand_over(&self, swap: u64, driver: &Driver, to: &Arc<Loaded>, report: &mut SwapReport) -> Result<(), String> {
         let turns = driver.status().turns;
-        let swapped = driver.swap(Version::from(to.digest.as_str()), to.clone())?;
-        let line = line(swap, driver.pchannel(), &swapped);
-        report.steps.push(self.swaps.write(line).map_err(|e| e.to_string())?);
+        let (swapped, written) = driver.swap(swap, Version::from(to.digest.as_str()), to.clone())?;
+        let line = written.map_err(|e| {
+            let now = short(&driver.status().component).to_owned();
+            format!("component {now} serves, and the swap log cannot be written: {e}. Make room and swap again, or a restart chooses the one before")
+        })?;
+        report.steps.push(line);
         pause::at("written");
         match &swapped.step.verdict {
             Became::Stayed(why) | Became::NotNow(why) => return Err(format!("component {} stays: {why}", short(&swapped.step.from))),
@@ -396,8 +410,14 @@ impl Node {
                 return Err(format!("component {} was rolled back; `tidegate status` says why", short(&to.digest)));
             }
             let quiet = status.turns > turns || began.elapsed() > QUIET;
-            if (status.state == "working" && quiet) || began.elapsed() > SETTLE_MAX {
+            if status.state == "working" && quiet {
                 return Ok(());
+            }
+            if began.elapsed() > SETTLE_MAX {
+                let reason = status.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                let text =
+                    format!("component {} serves and is {:?} after {} s{reason}", short(&to.digest), status.state, SETTLE_MAX.as_secs());
+                return Err(format!("{text}. `tidegate status` says how it goes on"));
             }
             thread::sleep(SETTLE_POLL);
         }
