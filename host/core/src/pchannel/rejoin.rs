@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_message::{Message, MessageType, properties};
 
-use super::work::{Purpose, hazard_of, refusal};
+use super::recovery::hazard_of;
+use super::work::{Purpose, refusal};
 use super::{Action, Pchannel, Phase, Weight, Work};
 use crate::account::{ChannelAccount, Rejoin, Standing};
 use crate::calls::{Call, CallError, Position, RecoveryInfo};
