@@ -4,36 +4,11 @@ use crate::Bad as Version;
 
 wit_bindgen::generate!({ path: "../../../wit/0.2.0", world: "flusher" });
 
-use exports::tidegate::flusher::logic;
-use tidegate::flusher::types;
-
 #[path = "../../../../guest/component/src/exports/glue.rs"]
 mod glue;
-#[path = "../../../../guest/component/src/exports/holdings.rs"]
-mod holdings;
+#[path = "../../../../guest/component/src/exports/v0_2.rs"]
+mod v0_2;
 
 struct Component;
 
 export!(Component);
-
-impl logic::Guest for Component {
-    fn start(config: logic::Config, resume: Option<Vec<u8>>) -> Result<(), String> {
-        glue::start(config, resume.as_deref())
-    }
-
-    fn turn(completions: Vec<types::Completion>, pressure: u64) -> logic::Report {
-        glue::turn(completions, pressure)
-    }
-
-    fn snapshot() -> Vec<u8> {
-        glue::snapshot()
-    }
-
-    fn accounts() -> logic::Holdings {
-        holdings::accounts()
-    }
-
-    fn explain(channel: u32) -> String {
-        glue::explain(channel)
-    }
-}
