@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, Event, Limits, Outcome, Pchannel, Phase, Work, WriteJob};
+use tidegate_core::pchannel::{Action, Event, Limits, MessageNames, Outcome, Pchannel, Phase, Work, WriteJob};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
 use tidegate_core::turn::{Fault, FilterReason, Filtered, Intent, TurnInput, TurnOutput};
@@ -125,9 +125,11 @@ impl World<'_> {
             page_max: s.page_max,
         };
         self.owners[p] = Some(self.processes.len());
+        let mut core = Pchannel::new(caller.clone(), limits);
+        core.remember(self.poison[p].clone(), MessageNames::default());
         self.processes.push(Process {
             pchannel: p,
-            core: Some(Pchannel::new(caller.clone(), limits)),
+            core: Some(core),
             caller,
             guest: None,
             todo: VecDeque::new(),
@@ -278,6 +280,9 @@ impl World<'_> {
             return Ok(());
         }
         self.tally.count("S-18");
+        let bytes = messages.iter().filter_map(Scanned::message).map(|m| m.size() + 256).sum();
+        let here = &mut self.processes[process];
+        here.largest = here.largest.max(bytes);
         self.feed(process, Event::CaughtUp { scan: id, messages })
     }
 
@@ -386,6 +391,10 @@ impl World<'_> {
                 self.tally.count("S-06");
                 self.trace.say(self.now, || format!("#{process} sets {} aside: {}", letter.id, letter.reason));
                 let name = self.processes[process].caller.pchannel.clone();
+                if letter.poison {
+                    let p = self.processes[process].pchannel;
+                    self.poison[p].insert(letter.id.clone(), letter.vchannel.clone(), letter.tick);
+                }
                 self.judge.set_aside(&name, raw(&letter.id), &letter.reason)?;
             }
             Action::Truncate(up_to) => {

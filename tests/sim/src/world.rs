@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{Call, CallError, Caller, Reply};
 use tidegate_core::coordinator::{Coordinator, Write, pchannel_of};
-use tidegate_core::pchannel::{Event, Outcome, Phase};
+use tidegate_core::pchannel::{Event, MessageNames, Outcome, Phase};
 use tidegate_core::retry::CallId;
 
 use crate::faults::{id_of, id_of_op};
@@ -147,6 +147,8 @@ pub struct World<'a> {
     log_busy: Vec<bool>,
     pub(crate) service: Service,
     pub(crate) storage: Storage,
+    /// Dead letters that a component faulted on, by pchannel: their file is fsynced, and every process has it.
+    pub(crate) poison: Vec<MessageNames>,
     pub(crate) processes: Vec<Process>,
     /// The process that owns each pchannel.
     pub(crate) owners: Vec<Option<usize>>,
@@ -204,6 +206,7 @@ impl<'a> World<'a> {
                 stale: None,
             },
             storage: Storage::default(),
+            poison: vec![MessageNames::default(); pchannels],
             processes: Vec::new(),
             owners: vec![None; pchannels],
             workload: Workload::default(),

@@ -240,6 +240,9 @@ impl Pchannel {
             Err(CallError::Fenced(why)) if is_mutated(Mutant::FenceIsTransient) => self.calls.fail(id, call, why, self.now_ms),
             Err(CallError::Fenced(why)) => self.fence(why),
             Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
+            Ok(Outcome::Reply(Reply::Segment(None))) if self.doubts(&call) => {
+                self.calls.fail(id, call, "a segment that was known before is not known".to_owned(), self.now_ms);
+            }
             result => self.settle(call.what, result),
         }
     }
@@ -269,6 +272,13 @@ impl Pchannel {
             }
             _ => false,
         }
+    }
+
+    /// Whether a segment that is not there when it is read back is asked for again: the peer has just said that it keeps what it had of it,
+    /// so this answer may be an older one. CK-2.
+    fn doubts(&self, call: &InFlight<Task>) -> bool {
+        let reads_back = matches!(call.what.purpose, Purpose::Confirm { .. } | Purpose::ConfirmDrop { .. });
+        reads_back && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
