@@ -393,7 +393,13 @@ impl Judge {
     pub fn consumed(&mut self, pchannel: &str, position: &Position, rules: &Coordinator) -> Verdict {
         let live = rules.collections().filter(|c| matches!(c.state, CollectionState::Created | CollectionState::Dropping));
         for shard in live.flat_map(|c| &c.shards).filter(|s| pchannel_of(&s.vchannel) == pchannel) {
-            let stored = rules.checkpoint_tick(&shard.vchannel).or(shard.start.as_ref().map(|p| p.tick));
+            let reported = rules.checkpoint_tick(&shard.vchannel);
+            // One whose creation ended after the flusher had listed the channels is met with its first message after that.
+            let is_met = |m: &Msg| m.tick < position.tick;
+            if reported.is_none() && !self.channels.get(&shard.vchannel).is_some_and(|c| c.msgs.iter().any(is_met)) {
+                continue;
+            }
+            let stored = reported.or(shard.start.as_ref().map(|p| p.tick));
             if stored.is_some_and(|stored| position.tick > stored) {
                 let text = format!("consume checkpoint {} is past {} of {}", position.tick, stored.unwrap_or_default(), shard.vchannel);
                 return broken("CK-3", text);

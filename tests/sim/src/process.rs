@@ -255,6 +255,7 @@ impl World<'_> {
         if here.paused || !core.wants_catch_up() {
             return Ok(());
         }
+        let before = scan.next;
         let mut out = Vec::new();
         while log.term == here.caller.term && out.len() + scan.ready.len() < self.settings.delivery_max {
             scan.next = scan.next.max(log.first());
@@ -272,11 +273,13 @@ impl World<'_> {
                 *scanned = scanned.clone().unpark(entry.record.payload.clone());
             }
         }
-        let id = scan.id;
+        let (id, read) = (scan.id, scan.next > before);
         self.trace.mix(&[10, self.now, process as u64, messages.len() as u64]);
         if messages.is_empty() {
-            // Nothing of it concerned the channel: it is read on.
-            self.pump_soon(process);
+            // Nothing of it concerned the channel: it is read on. At the log's end the next record does that.
+            if read {
+                self.pump_soon(process);
+            }
             return Ok(());
         }
         self.tally.count("S-18");
