@@ -1,6 +1,9 @@
 //! What a run, or many of them, came to.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::faults::FAULTS;
 
 /// Counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,18 @@ impl Tally {
         for (what, count) in &other.counts {
             *self.counts.entry(what).or_default() += count;
         }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, steps, actions, rows, .. } = self;
+        let days = self.simulated_ms / 86_400_000;
+        writeln!(f, "{runs} seeds, {steps} steps, {actions} actions, {rows} rows, {days} days of simulated time")?;
+        for (id, words) in FAULTS.iter().chain(&SOMETIMES) {
+            writeln!(f, "{id} {:>12}  {words}", self.counts.get(id).unwrap_or(&0))?;
+        }
+        Ok(())
     }
 }
 
