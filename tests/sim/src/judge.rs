@@ -460,7 +460,7 @@ impl Judge {
     /// The version of the schema that rows of a tick have.
     pub fn schema_version(&self, vchannel: &str, tick: u64) -> Option<i32> {
         let schemas = &self.channels.get(vchannel)?.schemas;
-        schemas.iter().rev().find(|(from, _)| *from <= tick).map(|(_, version)| *version)
+        schemas.iter().filter(|(from, _)| *from <= tick).max_by_key(|(from, _)| *from).map(|(_, version)| *version)
     }
 
     /// The end. FL-2: every row is in exactly one flushed segment, every delete in a file. `skip` names channels that are not looked at.
