@@ -291,10 +291,11 @@ impl Pchannel {
         }
     }
 
-    /// The last message ends a group: everything that the main scan has before the position was delivered.
+    /// The last message ends a group: everything that the main scan has before the position was delivered. The last end that the component
+    /// has read stays known, however many wait behind it: it is the one that it names.
     pub(super) fn note_group_end(&mut self, position: Position) {
         self.group_ends.push_back((self.next_ordinal - 1, position));
-        if self.group_ends.len() > self.limits.group_ends_max {
+        while self.group_ends.len() > self.limits.group_ends_max && self.group_ends.get(1).is_some_and(|(next, _)| *next <= self.handed) {
             self.group_ends.pop_front();
         }
     }
