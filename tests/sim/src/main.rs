@@ -95,8 +95,8 @@ fn main() -> Result<()> {
     tidegate_core::switches::set(&cli.broken).map_err(|e| anyhow!("--break: {e}"))?;
     match cli.command {
         Command::Seeds { first, count, threads, fair } => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            seeds(Seeds { first, count, weather: weather(fair), threads: threads.unwrap_or(cores) })
+            let all = Seeds::first(count);
+            seeds(Seeds { first, threads: threads.unwrap_or(all.threads), ..all }, weather(fair))
         }
         Command::Trace { which } => trace(&which.scenario()?),
         Command::Shrink { which, output } => {
@@ -114,12 +114,12 @@ fn main() -> Result<()> {
     }
 }
 
-fn seeds(seeds: Seeds) -> Result<()> {
+fn seeds(seeds: Seeds, weather: Weather) -> Result<()> {
     println!("seeds from {} on, {} of them, on {} threads", seeds.first, seeds.count, seeds.threads);
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let told = Mutex::new(began);
-    let outcome = run(seeds, &Native, &|ended, failure| {
+    let outcome = run(seeds, weather, &Native, &|ended, failure| {
         if let Some((seed, violation)) = failure {
             println!("seed {seed}: {violation}");
         }

@@ -1,7 +1,8 @@
 //! Many seeds, on several threads. A seed's world stays on one: threads share nothing but the number of the next seed.
 
-use std::sync::Mutex;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::generate::{Weather, generate};
 use crate::judge::Violation;
@@ -19,13 +20,35 @@ pub struct Seeds {
     pub first: u64,
     /// How many.
     pub count: u64,
-    /// How much trouble they have.
-    pub weather: Weather,
     /// Threads that run them.
     pub threads: usize,
 }
 
-/// What became of them.
+impl Seeds {
+    /// So many from 1 on, on all cores.
+    pub fn first(count: u64) -> Self {
+        Self { first: 1, count, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+
+    /// Gives each seed to `work`, in ascending order on each thread, until one says that it is enough.
+    pub fn each(self, work: impl Fn(u64) -> ControlFlow<()> + Sync) {
+        let next = AtomicU64::new(0);
+        let worker = || {
+            loop {
+                let nth = next.fetch_add(1, Ordering::Relaxed);
+                if nth >= self.count {
+                    return;
+                }
+                if work(self.first + nth).is_break() {
+                    next.store(self.count, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..self.threads.max(1)).for_each(|_| drop(scope.spawn(worker))));
+    }
+}
+
+/// What became of seeds.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Those that kept every promise, together.
@@ -35,47 +58,30 @@ pub struct Outcome {
 }
 
 /// Runs seeds. `told` hears of each one that ended: how many that makes, and the promise if it broke one.
-pub fn run(seeds: Seeds, guests: &(dyn Guests + Sync), told: &(dyn Fn(u64, Option<(u64, &Violation)>) + Sync)) -> Outcome {
-    let (next, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+pub fn run(
+    seeds: Seeds,
+    weather: Weather,
+    guests: &(dyn Guests + Sync),
+    told: &(dyn Fn(u64, Option<(u64, &Violation)>) + Sync),
+) -> Outcome {
+    let ended = AtomicU64::new(0);
     let outcome = Mutex::new(Outcome::default());
-    let work = || {
-        let mut tally = Tally::default();
-        loop {
-            let nth = next.fetch_add(1, Ordering::Relaxed);
-            if nth >= seeds.count {
-                break;
-            }
-            let seed = seeds.first + nth;
-            let result = run_caught(&generate(seed, seeds.weather), guests);
-            let ended = ended.fetch_add(1, Ordering::Relaxed) + 1;
-            match result {
-                Ok(one) => {
-                    tally.add(&one);
-                    told(ended, None);
-                }
-                Err(violation) => {
-                    told(ended, Some((seed, &violation)));
-                    let failures = &mut locked(&outcome).failures;
-                    failures.push((seed, violation));
-                    if failures.len() >= FAILURES_MAX {
-                        next.store(seeds.count, Ordering::Relaxed);
-                    }
-                }
-            }
+    seeds.each(|seed| {
+        let result = run_caught(&generate(seed, weather), guests);
+        told(ended.fetch_add(1, Ordering::Relaxed) + 1, result.as_ref().err().map(|violation| (seed, violation)));
+        let outcome = &mut *locked(&outcome);
+        match result {
+            Ok(tally) => outcome.tally.add(&tally),
+            Err(violation) => outcome.failures.push((seed, violation)),
         }
-        locked(&outcome).tally.add(&tally);
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..seeds.threads.max(1) {
-            scope.spawn(work);
-        }
+        if outcome.failures.len() < FAILURES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    let mut outcome = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.failures.sort_by_key(|(seed, _)| *seed);
     outcome
 }
 
 /// A world's panic is caught where it runs: nothing is half done behind this lock.
-fn locked(outcome: &Mutex<Outcome>) -> std::sync::MutexGuard<'_, Outcome> {
-    outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn locked(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
+    outcome.lock().unwrap_or_else(PoisonError::into_inner)
 }

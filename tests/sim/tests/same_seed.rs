@@ -2,13 +2,12 @@
 
 mod component;
 
+use std::ops::ControlFlow;
+
 use tidegate_sim::generate::{Weather, generate};
 use tidegate_sim::native::{Guests, Native};
+use tidegate_sim::run::Seeds;
 use tidegate_sim::world::World;
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
 
 /// The whole trace of a seed, its hash, and how it ended.
 fn trace(seed: u64, guests: &dyn Guests) -> (Vec<String>, u64, String) {
@@ -29,15 +28,18 @@ fn assert_same(seed: u64, first: &dyn Guests, second: &dyn Guests) {
 
 #[test]
 fn a_seed_gives_its_trace_twice() {
-    let first = number("TIDEGATE_SEED", 1);
-    println!("seeds from {first} on");
-    (first..first + 100).for_each(|seed| assert_same(seed, &Native, &Native));
+    each(Seeds::first(200), &Native);
 }
 
 #[test]
 fn the_component_gives_the_trace_of_the_native_logic() {
-    let (first, count) = (number("TIDEGATE_SEED", 1), number("TIDEGATE_COMPONENT_SEEDS", 100));
-    println!("seeds from {first} on, {count} of them, natively and through the component");
-    let component = component::Built::load();
-    (first..first + count).for_each(|seed| assert_same(seed, &Native, &component));
+    each(Seeds::first(300), &component::Built::load());
+}
+
+fn each(seeds: Seeds, second: &(dyn Guests + Sync)) {
+    println!("seeds from {} on, {} of them", seeds.first, seeds.count);
+    seeds.each(|seed| {
+        assert_same(seed, &Native, second);
+        ControlFlow::Continue(())
+    });
 }

@@ -5,9 +5,9 @@ use tidegate_sim::native::Native;
 use tidegate_sim::run::{Seeds, run};
 
 fn no_seed_breaks(count: u64, weather: Weather) {
-    let seeds = Seeds { first: 1, count, weather, threads: std::thread::available_parallelism().map_or(1, usize::from) };
+    let seeds = Seeds::first(count);
     println!("seeds from {} on, {count} of them", seeds.first);
-    let outcome = run(seeds, &Native, &|_, failure| {
+    let outcome = run(seeds, weather, &Native, &|_, failure| {
         if let Some((seed, violation)) = failure {
             println!("seed {seed}: {violation}");
         }
