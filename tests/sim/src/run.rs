@@ -57,13 +57,11 @@ pub struct Outcome {
     pub failures: Vec<(u64, Violation)>,
 }
 
-/// Runs seeds. `told` hears of each one that ended: how many that makes, and the promise if it broke one.
-pub fn run(
-    seeds: Seeds,
-    weather: Weather,
-    guests: &(dyn Guests + Sync),
-    told: &(dyn Fn(u64, Option<(u64, &Violation)>) + Sync),
-) -> Outcome {
+/// Who hears of each seed that ended: how many that makes, and which promise it broke, if any.
+pub type Told<'a> = dyn Fn(u64, Option<(u64, &Violation)>) + Sync + 'a;
+
+/// Runs seeds.
+pub fn run(seeds: Seeds, weather: Weather, guests: &(dyn Guests + Sync), told: &Told<'_>) -> Outcome {
     let ended = AtomicU64::new(0);
     let outcome = Mutex::new(Outcome::default());
     seeds.each(|seed| {
