@@ -293,13 +293,19 @@ impl Pchannel {
     fn save_consume(&mut self, ticket: Ticket, at: Ordinal) -> Result<(), String> {
         self.delivered(at)?;
         let first = |set: &BTreeSet<(Ordinal, ChannelIndex)>| set.first().and_then(|&(at, c)| Some((at, self.channels.get(&c)?)));
-        let live = first(&self.stored);
-        let smallest = [first(&self.detached), live].into_iter().flatten().map(|(at, c)| (at, &c.name)).min();
+        let holding = [first(&self.detached), first(&self.stored)];
+        let smallest = holding.into_iter().flatten().map(|(at, c)| (at, &c.name)).min();
         if let Some((held, name)) = smallest.filter(|&(held, _)| at > held && !is_on(Switch::ConsumeAhead)) {
             return Err(format!("channel {name} holds it at {held}, {at} was asked for"));
         }
-        let stored = live.filter(|&(stored, c)| stored == at && c.rejoin.is_none()).and_then(|(_, c)| c.stored_position.clone());
-        let position = stored.or_else(|| self.position_of(at)).ok_or_else(|| format!("no position is known for message {at}"))?;
+        let stored = holding.into_iter().flatten().filter(|&(held, c)| held == at && c.stored == at && c.rejoin.is_none());
+        let stored = stored.filter_map(|(_, c)| c.stored_position.clone()).next();
+        let Some(position) = stored.or_else(|| self.position_of(at)) else {
+            // True, and forgotten: a channel that comes back holds the checkpoint at a message of long ago. A later one will be saved.
+            let refusal = Refusal::new(RefusalKind::NotAvailable, format!("no position is known any more for message {at}"));
+            self.complete(ticket, IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, at, Err(refusal));
+            return Ok(());
+        };
         if self.consumed.as_ref().is_some_and(|c| position.tick <= c.tick) {
             // It stands there, or further on, already: from before this scan.
             self.complete(ticket, IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, at, Ok(Answer::Nothing));
