@@ -303,9 +303,14 @@ impl Pchannel {
         actions.append(&mut self.out);
     }
 
-    /// Whether more messages may be delivered: the budget has room (ME-1).
+    /// Whether more messages may be delivered: the budget has room, or the rest of a group that has begun is missing (ME-1).
     pub fn wants_messages(&self) -> bool {
-        let room = self.held_bytes() < self.limits.bytes_max || is_on(Switch::ReadOverBudget);
+        self.may_read(!self.group.is_empty())
+    }
+
+    /// A group that has begun is read to its end: nothing of it can be written before, so waiting for room could last for ever.
+    fn may_read(&self, has_begun: bool) -> bool {
+        let room = has_begun || self.held_bytes() < self.limits.bytes_max || is_on(Switch::ReadOverBudget);
         self.phase == Phase::Working && room && self.ready.len() < 64
     }
 

@@ -92,8 +92,9 @@ impl Pchannel {
 
     /// Whether messages of a catch-up scan may be delivered: a channel that is behind may hold a quarter of the budget (ME-1, IS-1).
     pub fn wants_catch_up(&self) -> bool {
-        let account = self.rejoins.running.as_ref().and_then(|running| self.channels.get(&running.channel));
-        account.is_some_and(|account| account.held_bytes < self.limits.bytes_max / 4) && self.wants_messages()
+        let Some(running) = &self.rejoins.running else { return false };
+        let account = self.channels.get(&running.channel);
+        account.is_some_and(|account| account.held_bytes < self.limits.bytes_max / 4) && self.may_read(!running.group.is_empty())
     }
 
     /// Bytes of messages that wait for the rest of their tick.
