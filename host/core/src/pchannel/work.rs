@@ -240,8 +240,8 @@ impl Pchannel {
             Err(CallError::Fenced(why)) if is_mutated(Mutant::FenceIsTransient) => self.calls.fail(id, call, why, self.now_ms),
             Err(CallError::Fenced(why)) => self.fence(why),
             Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
-            Ok(Outcome::Reply(Reply::Segment(None))) if self.doubts(&call) => {
-                self.calls.fail(id, call, "a segment that was known before is not known".to_owned(), self.now_ms);
+            Ok(Outcome::Reply(Reply::Segment(found))) if self.doubts(&call, found.as_deref()) => {
+                self.calls.fail(id, call, "a segment is not shown as it was said to be".to_owned(), self.now_ms);
             }
             result => self.settle(call.what, result),
         }
@@ -274,11 +274,15 @@ impl Pchannel {
         }
     }
 
-    /// Whether a segment that is not there when it is read back is asked for again: the peer has just said that it keeps what it had of it,
-    /// so this answer may be an older one. CK-2.
-    fn doubts(&self, call: &InFlight<Task>) -> bool {
-        let reads_back = matches!(call.what.purpose, Purpose::Confirm { .. } | Purpose::ConfirmDrop { .. });
-        reads_back && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+    /// Whether a segment is asked for again when it is read back: the peer has just said that it keeps what it had of it, so an answer without
+    /// that may be an older one. CK-2.
+    fn doubts(&self, call: &InFlight<Task>, found: Option<&SegmentInfo>) -> bool {
+        let is_old = match call.what.purpose {
+            Purpose::Confirm { .. } => found.is_none(),
+            Purpose::ConfirmDrop { .. } => found.is_none_or(|s| s.state != SegmentState::Dropped && s.dml.is_none()),
+            _ => false,
+        };
+        is_old && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
@@ -414,13 +418,15 @@ impl Pchannel {
         self.complete(ticket, IntentKind::DropSegment, channel, segment, at, outcome);
     }
 
-    /// Drops a segment as it is stored now, unless it is gone by now.
+    /// Drops a segment as it is stored now, unless it is dropped by now. One that the peer keeps and does not show is not done (CK-2).
     fn confirm_drop(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, stored: Option<SegmentInfo>) {
-        let Some(SegmentInfo { dml: Some(dml), .. }) = stored.as_ref().filter(|s| s.state != SegmentState::Dropped) else {
+        if stored.as_ref().is_some_and(|s| s.state == SegmentState::Dropped) {
             return self.segment_dropped(ticket, channel, segment, at, Ok(Outcome::Reply(Reply::Done)));
+        }
+        let Some((s, dml)) = stored.and_then(|s| s.dml.clone().map(|dml| (s, dml))) else {
+            let error = CallError::Permanent(format!("the coordinator keeps what it has of segment {segment} and does not show it"));
+            return self.segment_dropped(ticket, channel, segment, at, Err(error));
         };
-        let dml = dml.clone();
-        let Some(s) = stored else { return };
         let save = SaveBinlogPaths {
             segment,
             collection: s.collection,
