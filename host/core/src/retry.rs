@@ -35,6 +35,8 @@ pub struct InFlight<T> {
     pub what: T,
     /// Failures so far.
     pub failures: u32,
+    /// Those of them that were answers which were not believed: "not found", or a state of the past.
+    pub disbelieved: u32,
     /// The last failure.
     pub last_error: Option<String>,
     /// When the call was first made, in milliseconds.
@@ -87,7 +89,7 @@ impl<T: Clone> Calls<T> {
     pub fn begin(&mut self, what: T, now_ms: u64) -> CallId {
         let id = self.next;
         self.next += 1;
-        self.in_flight.insert(id, InFlight { what, failures: 0, last_error: None, since_ms: now_ms, deadline_ms: None });
+        self.in_flight.insert(id, InFlight { what, failures: 0, disbelieved: 0, last_error: None, since_ms: now_ms, deadline_ms: None });
         id
     }
 
@@ -162,6 +164,12 @@ impl<T: Clone> Calls<T> {
         call.deadline_ms = None;
         self.due.insert((now_ms.saturating_add(backoff_ms(call.failures)), id));
         self.in_flight.insert(id, call);
+    }
+
+    /// Puts a call back whose answer is not believed.
+    pub fn disbelieve(&mut self, id: CallId, mut call: InFlight<T>, why: String, now_ms: u64) {
+        call.disbelieved = call.disbelieved.saturating_add(1);
+        self.fail(id, call, why, now_ms);
     }
 
     /// Takes the calls whose backoff has passed.

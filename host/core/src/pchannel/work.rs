@@ -239,9 +239,9 @@ impl Pchannel {
             }
             Err(CallError::Fenced(why)) if is_mutated(Mutant::FenceIsTransient) => self.calls.fail(id, call, why, self.now_ms),
             Err(CallError::Fenced(why)) => self.fence(why),
-            Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.fail(id, call, why, self.now_ms),
+            Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.disbelieve(id, call, why, self.now_ms),
             Ok(Outcome::Reply(Reply::Segment(found))) if self.doubts(&call, found.as_deref()) => {
-                self.calls.fail(id, call, "a segment is not shown as it was said to be".to_owned(), self.now_ms);
+                self.calls.disbelieve(id, call, "a segment is not shown as it was said to be".to_owned(), self.now_ms);
             }
             result => self.settle(call.what, result),
         }
@@ -259,16 +259,16 @@ impl Pchannel {
             return false;
         }
         match call.what.purpose {
-            Purpose::Recovery { .. } | Purpose::Rejoin { .. } => call.failures < self.limits.not_found_tolerance,
+            Purpose::Recovery { .. } | Purpose::Rejoin { .. } => call.disbelieved < self.limits.not_found_tolerance,
             // The registration may come after the drop, and its answer before the drop's: two calls run at a time.
             Purpose::DropSegment { .. } if is_mutated(Mutant::DropOvertakes) => false,
             Purpose::DropSegment { channel, segment, .. } => self.channels.get(&channel).is_some_and(|c| {
                 let known = c.segments.get(&segment).is_some_and(|s| s.registered);
-                c.is_registering(segment) || (known && call.failures < SAVE_NOT_FOUND_TOLERANCE)
+                c.is_registering(segment) || (known && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE)
             }),
             Purpose::Save { channel, target, ref written } => {
                 (written.rows > 0 || self.is_registered(channel, target))
-                    && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+                    && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
             }
             _ => false,
         }
@@ -282,7 +282,7 @@ impl Pchannel {
             Purpose::ConfirmDrop { .. } => found.is_none_or(|s| s.state != SegmentState::Dropped && s.dml.is_none()),
             _ => false,
         };
-        is_old && call.failures < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+        is_old && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
