@@ -9,6 +9,7 @@
 //! | [`journal`] | a snapshot and the turns since |
 //! | [`retry`] | calls in flight |
 //! | [`coordinator`] | the rules of the embedded coordinator |
+//! | [`versions`] | which version of the component serves which pchannel, by the swap log |
 //! | [`calls`], [`turn`] | the words of the two borders |
 
 pub mod account;
@@ -22,3 +23,4 @@ pub mod retry;
 pub mod scan;
 pub mod switches;
 pub mod turn;
+pub mod versions;

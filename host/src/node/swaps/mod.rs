@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
 use tidegate_core::pchannel::{Verdict as Became, Version};
 
-pub use self::log::{Line, Step};
+pub use tidegate_core::versions::{Line, Step};
 
 use self::log::SwapLog;
 use super::driver::{Components, Driver, Swapped, ToldSwap};
@@ -101,18 +101,8 @@ impl Swaps {
         let mut log = SwapLog::open(&folder.join("swaps.jsonl")).map_err(io)?;
         let built_in = hex_digest(BUILT_IN);
         store(folder, &built_in, BUILT_IN).map_err(io)?;
-        for (swap, undo) in log.state.unfinished.clone() {
-            for (pchannel, before) in undo {
-                let verdict = format!("the node ended before swap {swap} did: {} serves again", short(&before.current));
-                let from = log.state.of(&pchannel).current;
-                log.append(Line { swap, step: Step::Opened, pchannel, from, to: before.current, verdict, ..Line::default() })
-                    .map_err(io)?;
-            }
-            let verdict = "undone at open".to_owned();
-            log.append(Line { swap, step: Step::Ended, verdict, ..Line::default() }).map_err(io)?;
-        }
-        if log.state.built_in != built_in {
-            log.append(Line { step: Step::BuiltIn, to: built_in, ..Line::default() }).map_err(io)?;
+        for line in log.state.settle(&built_in) {
+            log.append(line).map_err(io)?;
         }
         sweep(folder, &log);
         let log = Arc::new(Mutex::new(log));
@@ -225,26 +215,10 @@ fn write_down(tells: &Receiver<ToldSwap>, log: &Mutex<SwapLog>) {
 }
 
 fn line(swap: u64, pchannel: &str, swapped: &Swapped) -> Line {
-    let step = &swapped.step;
-    let (kind, verdict) = match &step.verdict {
-        Became::Committed => (Step::Committed, String::new()),
-        Became::Recovers(why) => (Step::Recovers, why.clone()),
-        Became::Stayed(why) => (Step::Stayed, why.clone()),
-        Became::NotNow(why) => (Step::NotNow, why.clone()),
-        Became::RolledBack(why) => (Step::RolledBack, why.clone()),
-        Became::Good => (Step::Good, String::new()),
-    };
     Line {
-        swap,
-        step: kind,
-        pchannel: pchannel.to_owned(),
-        from: step.from.to_string(),
-        to: step.to.to_string(),
-        state_bytes: step.state_bytes,
         pause_us: swapped.pause.map(|p| p.total_us),
         pause_parts_us: swapped.pause.map(|p| [p.snapshot_us, p.start_us, p.verify_us]),
-        verdict,
-        ..Line::default()
+        ..Line::of(swap, pchannel, &swapped.step)
     }
 }
 
