@@ -91,6 +91,30 @@ pub enum Mutant {
     NoDeadline,
     /// Syncs of one segment run at the same time.
     JobsInParallel,
+    /// Work that fails while a recovery waits for it is tried again in the next scan.
+    WorkOutlivesScan,
+    /// The guard blames a component for what it cannot know.
+    GuardBlames,
+    /// A successor that fails to start is to blame, whatever the snapshot is.
+    StartFaultStays,
+    /// A snapshot for a successor is taken before completions are.
+    UndrainedSwap,
+    /// Staged rows are forgotten at a swap.
+    StagedLostAtSwap,
+    /// Pages that wait are lost at a swap.
+    PagesLostAtSwap,
+    /// Completions that wait are lost at a swap.
+    CompletionsLostAtSwap,
+    /// The journal goes on at a swap as if nothing had happened.
+    JournalKeptAtSwap,
+    /// A rollback forgets the turns of the version that failed.
+    RollbackForgetsTurns,
+    /// Probation does not end.
+    ProbationForEver,
+    /// There is nothing to go back to after a second swap on probation.
+    ProvenForgotten,
+    /// An order in a recovery is forgotten.
+    OrderLost,
 }
 
 #[cfg(feature = "switches")]
@@ -116,7 +140,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 42] = [
+pub const ALL: [(&str, Mutant); 54] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -159,4 +183,16 @@ pub const ALL: [(&str, Mutant); 42] = [
     ("dropped-stays", Mutant::DroppedStays),
     ("no-deadline", Mutant::NoDeadline),
     ("jobs-in-parallel", Mutant::JobsInParallel),
+    ("work-outlives-scan", Mutant::WorkOutlivesScan),
+    ("guard-blames", Mutant::GuardBlames),
+    ("start-fault-stays", Mutant::StartFaultStays),
+    ("undrained-swap", Mutant::UndrainedSwap),
+    ("staged-lost-at-swap", Mutant::StagedLostAtSwap),
+    ("pages-lost-at-swap", Mutant::PagesLostAtSwap),
+    ("completions-lost-at-swap", Mutant::CompletionsLostAtSwap),
+    ("journal-kept-at-swap", Mutant::JournalKeptAtSwap),
+    ("rollback-forgets-turns", Mutant::RollbackForgetsTurns),
+    ("probation-for-ever", Mutant::ProbationForEver),
+    ("proven-forgotten", Mutant::ProvenForgotten),
+    ("order-lost", Mutant::OrderLost),
 ];

@@ -123,7 +123,10 @@ impl Versions {
                     undo.entry(line.pchannel.clone()).or_insert(before.clone());
                 }
                 if before.current != line.to {
-                    let after = Chosen { current: line.to.clone(), good: Some(line.from.clone()), on_probation: true };
+                    // One that has not proved itself is nothing to go back to while there is one that has.
+                    let proven = before.good.filter(|good| before.on_probation && *good != line.to);
+                    let good = Some(proven.unwrap_or_else(|| line.from.clone()));
+                    let after = Chosen { current: line.to.clone(), good, on_probation: true };
                     self.chosen.insert(line.pchannel.clone(), after);
                 }
             }
@@ -209,5 +212,25 @@ impl Line {
             verdict,
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_has_not_proved_itself_is_nothing_to_go_back_to_while_there_is_one_that_has() {
+        let mut versions = Versions::default();
+        let mut take = |step, from: &str, to: &str| {
+            versions.take(&Line { step, pchannel: "p".into(), from: from.into(), to: to.into(), ..Line::default() });
+            versions.of("p").good
+        };
+        assert_eq!(take(Step::BuiltIn, "", "one"), None);
+        assert_eq!(take(Step::Committed, "one", "two"), Some("one".into()));
+        assert_eq!(take(Step::Committed, "two", "three"), Some("one".into()), "two was on probation");
+        assert_eq!(take(Step::Good, "three", "three"), Some("one".into()));
+        assert_eq!(take(Step::Recovers, "three", "four"), Some("three".into()));
+        assert_eq!(take(Step::Committed, "four", "three"), Some("four".into()), "there is no other");
     }
 }

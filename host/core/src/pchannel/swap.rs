@@ -15,6 +15,7 @@ use tidegate_message::MessageType;
 
 use super::{Action, Instance, Pchannel, Phase, Weight};
 use crate::account::Target;
+use crate::mutants::{Mutant, is_mutated};
 use crate::switches::{Switch, is_on};
 use crate::turn::{ChannelIndex, Fault, Holding, Page, flag};
 
@@ -119,8 +120,17 @@ struct CarryingOut {
     drained: u32,
     expected: Vec<Holding>,
     snapshot: Option<Arc<Vec<u8>>>,
-    /// What the successor did not tell right, while the one before it is asked.
-    doubt: Option<String>,
+    /// What the successor did not do right, while the one before it is asked.
+    doubt: Option<Doubt>,
+}
+
+/// Whose fault it is depends on what the version before makes of the same snapshot.
+#[derive(Debug)]
+enum Doubt {
+    /// The successor did not start, which is no word about the snapshot.
+    Start(Fault),
+    /// The successor told something else than the ledger.
+    Holdings(String),
 }
 
 /// A version on probation.
@@ -218,13 +228,17 @@ impl Pchannel {
     pub(super) fn carry_out(&mut self) -> bool {
         let Some(carrying) = &mut self.swaps.carrying_out else { return false };
         match self.instance {
+            Instance::Absent(_) if is_mutated(Mutant::OrderLost) => {
+                self.swaps.carrying_out = None;
+                false
+            }
             Instance::Absent(_) => {
                 self.recover_with_the_new("no instance was running");
                 false
             }
             // A turn to be handed out again goes first; completions are taken before, so that both sides count the same.
             Instance::Ready if self.turn.is_some() || self.poison.is_searching() => false,
-            Instance::Ready if !self.completions.is_empty() && carrying.drained < DRAIN_TURNS_MAX => {
+            Instance::Ready if !self.completions.is_empty() && carrying.drained < DRAIN_TURNS_MAX && !is_mutated(Mutant::UndrainedSwap) => {
                 carrying.drained += 1;
                 self.run_turn(Page::default());
                 true
@@ -264,25 +278,38 @@ impl Pchannel {
             Ok(told) => match differs(&carrying.expected, &told) {
                 Some(doubt) if !is_on(Switch::TrustSuccessors) => {
                     // Whose fault is it? The version before is asked the same, from the same snapshot.
-                    carrying.doubt = Some(doubt);
+                    carrying.doubt = Some(Doubt::Holdings(doubt));
                     self.out.push(Action::AskOld);
                 }
                 _ => self.commit(),
             },
             Err(Fault::Start(reason)) => self.recover_with_the_new(&format!("the snapshot was not accepted: {reason}")),
-            Err(fault) => self.stay(format!("the new version failed to start: {fault}")),
+            Err(fault) if is_mutated(Mutant::StartFaultStays) => self.stay(format!("the new version failed to start: {fault}")),
+            // The snapshot may do that to anyone: the version before is asked, which made it.
+            Err(fault) => {
+                carrying.doubt = Some(Doubt::Start(fault));
+                self.out.push(Action::AskOld);
+            }
         }
     }
 
-    /// What the old version makes of the same snapshot, after its successor said something else than the ledger: whose fault it is.
+    /// What the old version makes of the same snapshot, after its successor failed to start from it or said something else than the ledger:
+    /// whose fault it is.
     pub(super) fn old_told(&mut self, told: Result<Told, Fault>) {
-        let Some(carrying) = &self.swaps.carrying_out else { return };
-        let doubt = carrying.doubt.clone().unwrap_or_default();
-        match told {
-            Ok(told @ Told::Holdings(_)) if differs(&carrying.expected, &told).is_none() => {
-                self.stay(format!("the new version does not hold what the old one does: {doubt}"));
+        let Some(carrying) = &mut self.swaps.carrying_out else { return };
+        let Some(doubt) = carrying.doubt.take() else { return };
+        let agrees = match (&told, &doubt) {
+            (Ok(told @ Told::Holdings(_)), _) => differs(&carrying.expected, told).is_none(),
+            (Ok(Told::Echo(echo)), Doubt::Start(_)) => *echo,
+            (Ok(Told::Echo(_)), Doubt::Holdings(_)) | (Err(_), _) => false,
+        };
+        match (agrees, doubt) {
+            (true, Doubt::Start(fault)) => self.stay(format!("the new version failed to start: {fault}")),
+            (true, Doubt::Holdings(what)) => self.stay(format!("the new version does not hold what the old one does: {what}")),
+            (false, Doubt::Start(fault)) => self.recover_with_the_new(&format!("no version starts right from the snapshot: {fault}")),
+            (false, Doubt::Holdings(what)) => {
+                self.recover_with_the_new(&format!("the snapshot does not agree with the host's ledger: {what}"));
             }
-            _ => self.recover_with_the_new(&format!("the snapshot does not agree with the host's ledger: {doubt}")),
         }
     }
 
@@ -300,10 +327,26 @@ impl Pchannel {
         self.out.push(Action::Commit);
         self.instance = Instance::Ready;
         self.tell(Some(order.id), &order.version, Some(snapshot.len()), Verdict::Committed);
-        self.journal.rebase(snapshot);
+        if !is_mutated(Mutant::JournalKeptAtSwap) {
+            self.journal.rebase(snapshot);
+        }
+        self.lose_at_swap();
         self.follow(order.version);
         // What one version could not serve, the next one may.
         self.rejoin_now();
+    }
+
+    /// What a slip of the hand would lose at a swap.
+    fn lose_at_swap(&mut self) {
+        if is_mutated(Mutant::StagedLostAtSwap) {
+            self.channels.values_mut().flat_map(|c| c.segments.values_mut()).for_each(|s| s.staged.clear());
+        }
+        if is_mutated(Mutant::PagesLostAtSwap) {
+            self.ready.clear();
+        }
+        if is_mutated(Mutant::CompletionsLostAtSwap) {
+            self.completions.clear();
+        }
     }
 
     /// SW-2: nothing of the old instance is needed.
@@ -318,7 +361,11 @@ impl Pchannel {
         // The same version anew has nothing to prove.
         if version != self.swaps.version {
             self.end_recording(|core| format!("component {version} follows {}", core.version()));
-            self.swaps.good = Some(std::mem::replace(&mut self.swaps.version, version));
+            let before = std::mem::replace(&mut self.swaps.version, version);
+            // SW-3: one that has not proved itself is nothing to go back to while there is one that has.
+            let proven = self.swaps.good.take().filter(|good| self.swaps.on_probation() && *good != self.swaps.version);
+            self.swaps.good =
+                if is_mutated(Mutant::ProvenForgotten) { proven.is_none().then_some(before) } else { proven.or(Some(before)) };
             self.begin_probation();
         }
     }
@@ -341,7 +388,7 @@ impl Pchannel {
         let Some(good) = self.swaps.good.take().filter(|_| !is_on(Switch::NeverRollBack)) else { return false };
         self.end_recording(|core| format!("component {} is rolled back: {reason}", core.version()));
         let failed = std::mem::replace(&mut self.swaps.version, good.clone());
-        let untouched = self.swaps.watch.take().is_some_and(|w| w.turns == 0);
+        let untouched = self.swaps.watch.take().is_some_and(|w| w.turns == 0) || is_mutated(Mutant::RollbackForgetsTurns);
         self.abandon_order("the version before it was rolled back");
         self.swaps.refusals = 0;
         let step = SwapStep {
@@ -353,7 +400,11 @@ impl Pchannel {
         };
         self.notice_swap(&step);
         self.out.push(Action::Swapped(step));
-        match self.journal.replay().filter(|replay| untouched && replay.turns.is_empty() && replay.base.is_some()) {
+        match self
+            .journal
+            .replay()
+            .filter(|replay| untouched && (replay.turns.is_empty() || is_mutated(Mutant::RollbackForgetsTurns)) && replay.base.is_some())
+        {
             Some(replay) => {
                 self.retried = false;
                 self.poison.end_search();
@@ -388,7 +439,10 @@ impl Pchannel {
                     return self.fail_probation(&format!("the largest lag grew from {lag_before} to {lag} ms of event time"));
                 }
             }
-            if turns >= self.swaps.limits.turns && ms_between(since, self.tick) >= self.swaps.limits.event_ms {
+            if turns >= self.swaps.limits.turns
+                && !is_mutated(Mutant::ProbationForEver)
+                && ms_between(since, self.tick) >= self.swaps.limits.event_ms
+            {
                 self.swaps.watch = None;
                 let version = self.swaps.version.clone();
                 self.tell(None, &version, None, Verdict::Good);

@@ -1,6 +1,6 @@
 //! Calls and writes: what their ends mean for pins, accounts and completions.
 
-use super::{Action, Outcome, Pchannel, Phase, Weight, Work, Written};
+use super::{Action, Instance, Outcome, Pchannel, Phase, Weight, Work, Written};
 use crate::account::{ChannelAccount, Pinned, Standing, Target};
 use crate::calls::{Call, CallError, Position, Reply, SaveBinlogPaths, SegmentInfo, SegmentState};
 use crate::ledger::End;
@@ -216,7 +216,13 @@ impl Pchannel {
 
     pub(super) fn ended(&mut self, id: CallId, result: Result<Outcome, CallError>) {
         let Some(call) = self.calls.end(id) else { return };
-        if self.is_over() || (call.what.scan != self.scan && !is_mutated(Mutant::OldAnswers)) || matches!(self.phase, Phase::Backoff(_)) {
+        // What a recovery waits for is of no interest any more, and is not tried again: it would outlive its scan.
+        let recovers = matches!(self.instance, Instance::Absent(_)) && !is_mutated(Mutant::WorkOutlivesScan);
+        if self.is_over()
+            || recovers
+            || (call.what.scan != self.scan && !is_mutated(Mutant::OldAnswers))
+            || matches!(self.phase, Phase::Backoff(_))
+        {
             return;
         }
         match result {
