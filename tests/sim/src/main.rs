@@ -63,13 +63,13 @@ enum Command {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false, args = ["seed", "file"])]
+#[group(skip)]
 struct Which {
     /// A seed.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
     seed: Option<u64>,
     /// A scenario file, as `shrink` writes it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fair")]
     file: Option<PathBuf>,
     /// The seed's workload alone, without any fault.
     #[arg(long)]
