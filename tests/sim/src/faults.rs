@@ -1,9 +1,9 @@
 //! The faults that the world knows, each with the id under which a run counts how often it struck.
 
-use crate::scenario::{Op, Trouble};
+use crate::scenario::{Op, Successor, Trouble};
 
 /// Every fault: id and words.
-pub const FAULTS: [(&str, &str); 33] = [
+pub const FAULTS: [(&str, &str); 49] = [
     ("F-01", "call lost before it was applied"),
     ("F-02", "answer lost after the call was applied"),
     ("F-03", "call never answered"),
@@ -22,6 +22,16 @@ pub const FAULTS: [(&str, &str); 33] = [
     ("F-16", "trap in a snapshot"),
     ("F-17", "instance does not start"),
     ("F-33", "component lies"),
+    ("F-34", "turn over its deadline or memory"),
+    ("F-35", "snapshot over its deadline, memory or size"),
+    ("F-36", "snapshot damaged"),
+    ("F-37", "snapshot of an earlier state"),
+    ("F-38", "restore fails"),
+    ("F-39", "accounts fail, or mean nothing"),
+    ("F-40", "accounts lie"),
+    ("F-41", "process killed at a step of a swap"),
+    ("F-42", "power loss at a step of a swap"),
+    ("F-43", "pchannel moved at a step of a swap"),
     ("F-18", "process killed, next term"),
     ("F-19", "process killed, same term"),
     ("F-20", "power loss"),
@@ -37,6 +47,12 @@ pub const FAULTS: [(&str, &str); 33] = [
     ("F-30", "flush of an unknown segment"),
     ("F-31", "message of an unknown channel"),
     ("F-32", "coordinator drops a channel by itself"),
+    ("F-44", "successor that faults at once"),
+    ("F-45", "successor that faults later"),
+    ("F-46", "successor that lies"),
+    ("F-47", "successor with false accounts"),
+    ("F-48", "successor that does not start"),
+    ("F-49", "swap ordered twice"),
 ];
 
 /// The id of a window's trouble.
@@ -62,6 +78,11 @@ pub fn id_of_op(op: &Op) -> Option<&'static str> {
         Op::Orphan { .. } => "F-30",
         Op::Stray { .. } => "F-31",
         Op::DropCollection { early: true, .. } => "F-32",
+        Op::Swap { to: Successor::FaultsAtOnce, .. } => "F-44",
+        Op::Swap { to: Successor::FaultsLater, .. } => "F-45",
+        Op::Swap { to: Successor::Lies, .. } => "F-46",
+        Op::Swap { to: Successor::Untrue, .. } => "F-47",
+        Op::Swap { to: Successor::Unfit, .. } => "F-48",
         _ => return None,
     })
 }

@@ -1,7 +1,7 @@
 //! From a seed to a scenario.
 
 use crate::rng::Rng;
-use crate::scenario::{Op, Scenario, Settings, Trouble};
+use crate::scenario::{Op, Scenario, Settings, Successor, Trouble};
 
 /// How much trouble a scenario has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Weather {
     Any,
 }
 
-const TROUBLES: [Trouble; 18] = [
+const TROUBLES: [Trouble; 19] = [
     Trouble::CallLost,
     Trouble::AnswerLost,
     Trouble::CallSilent,
@@ -31,6 +31,23 @@ const TROUBLES: [Trouble; 18] = [
     Trouble::SnapshotTrap,
     Trouble::BuildFails,
     Trouble::Lies,
+    Trouble::TurnLimit,
+];
+
+/// What strikes in hand-overs: each comes with one.
+const SWAP_TROUBLES: [Trouble; 12] = [
+    Trouble::SnapshotTrap,
+    Trouble::SnapshotLimit,
+    Trouble::SnapshotGarbage,
+    Trouble::SnapshotStale,
+    Trouble::RestoreFaults,
+    Trouble::AccountsFault,
+    Trouble::AccountsLie,
+    Trouble::SwapKilled,
+    Trouble::SwapPowerLoss,
+    Trouble::SwapMoved,
+    Trouble::Trap,
+    Trouble::CallLost,
 ];
 
 /// Makes the scenario of a seed.
@@ -56,7 +73,13 @@ pub fn generate(seed: u64, weather: Weather) -> Scenario {
     for _ in 0..length {
         now += rng.between(0, 2 * pace_ms);
         if rng.percent(8) && !calm {
-            ops.push((now, trouble(rng, kinds)));
+            if kinds >> 26 & 1 == 1 && rng.percent(25) {
+                let (trouble, ms) = (rng.one_of(&SWAP_TROUBLES), rng.one_of(&[200, 2_000, 20_000]));
+                ops.push((now, Op::Window { trouble, ms, percent: rng.one_of(&[20, 60, 100]) }));
+                ops.push((now, swap(rng, true)));
+            } else {
+                ops.push((now, trouble(rng, kinds)));
+            }
         } else if let Some(op) = work(rng, kinds) {
             if rng.percent(2) {
                 // A burst: far more than the budget, at once.
@@ -114,9 +137,18 @@ fn work(rng: &mut Rng, kinds: u64) -> Option<Op> {
         92 if allowed(11) => Op::Late { at },
         93 if allowed(12) => Op::Orphan { at },
         94 if allowed(13) => Op::Stray { at },
+        95..=96 if allowed(26) => swap(rng, false),
         _ => Op::Insert { at, rows: rng.between(1, 40), width: 8 },
     };
     Some(op)
+}
+
+/// An order, maybe of a version that is no good.
+fn swap(rng: &mut Rng, any: bool) -> Op {
+    let good = [Successor::Same, Successor::Good, Successor::Good, Successor::Good, Successor::Old, Successor::Previous];
+    let bad = [Successor::FaultsAtOnce, Successor::FaultsLater, Successor::Lies, Successor::Untrue, Successor::Unfit];
+    let to = if any && rng.percent(40) { rng.one_of(&bad) } else { rng.one_of(&good) };
+    Op::Swap { at: rng.draw(), to, force: rng.percent(50), twice: any && rng.percent(20) }
 }
 
 fn trouble(rng: &mut Rng, kinds: u64) -> Op {
@@ -128,6 +160,7 @@ fn trouble(rng: &mut Rng, kinds: u64) -> Op {
         6..=7 if allowed(22) => Op::Move { at, pause_ms: wait * 4 },
         8 if allowed(23) => Op::Pause { at, ms: wait },
         9 if allowed(24) => Op::CoordinatorRestart,
+        11 if allowed(26) => swap(rng, true),
         10 if allowed(25) => Op::ClockJump { ms: rng.one_of(&[5_000, 700_000]) },
         _ => {
             let trouble = rng.one_of(&TROUBLES);

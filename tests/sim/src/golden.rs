@@ -1,6 +1,6 @@
 //! Golden scenarios: short, made by hand, and cut after every single action.
 
-use crate::scenario::{Op, Scenario, Settings};
+use crate::scenario::{Op, Scenario, Settings, Successor};
 
 fn scenario(settings: Settings, ops: Vec<Op>) -> Scenario {
     Scenario { settings, ops: ops.into_iter().enumerate().map(|(n, op)| (200 * (n as u64 + 1), op)).collect(), cuts: Vec::new() }
@@ -80,6 +80,55 @@ pub fn all() -> Vec<(&'static str, Scenario)> {
                     insert(0, 3),
                 ],
             ),
+        ),
+    ]
+    .into_iter()
+    .chain(swaps())
+    .collect()
+}
+
+/// Scenarios with swaps of the component in them.
+fn swaps() -> Vec<(&'static str, Scenario)> {
+    let small = Settings { insert_bytes_max: 300, segment_rows: 12, latency_ms: 3, ..Settings::default() };
+    let create = Op::Create { shards: 1, partitions: 2 };
+    let swap = |to| Op::Swap { at: 0, to, force: true, twice: false };
+    let named = |name, ops| (name, scenario(small.clone(), ops));
+    vec![
+        named(
+            "a-swap-and-back",
+            vec![
+                create.clone(),
+                insert(0, 4),
+                swap(Successor::Good),
+                insert(0, 4),
+                swap(Successor::Previous),
+                insert(0, 4),
+                Op::Flush { at: 0 },
+            ],
+        ),
+        named(
+            "swaps-that-fail",
+            vec![
+                create.clone(),
+                insert(0, 4),
+                swap(Successor::Untrue),
+                swap(Successor::FaultsAtOnce),
+                insert(0, 4),
+                swap(Successor::FaultsLater),
+                insert(0, 4),
+            ],
+        ),
+        named(
+            "a-swap-to-the-contract-before",
+            vec![
+                create,
+                insert(0, 4),
+                Op::Delete { at: 0, keys: 2 },
+                swap(Successor::Old),
+                insert(0, 4),
+                swap(Successor::Good),
+                insert(0, 4),
+            ],
         ),
     ]
 }

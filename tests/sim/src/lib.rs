@@ -19,6 +19,8 @@
 //! | [`native`] | the guest without its component |
 //! | [`world`] | the queue of events, the coordinator as a service, the end |
 //! | `process` | a flusher's process |
+//! | `versions` | versions of the component, and the swap log of a node |
+//! | `swap`, `swap_judge` | hand-overs; what must hold of them |
 //! | `workload` | what users and operators do |
 //! | [`judge`] | which rows must exist, and what is forbidden at every step |
 
@@ -34,8 +36,11 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod storage;
+mod swap;
+mod swap_judge;
 pub mod tally;
 pub mod trace;
+mod versions;
 mod workload;
 pub mod world;
 

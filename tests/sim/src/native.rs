@@ -17,6 +17,12 @@ pub trait Guest {
     /// # Errors
     /// The instance is of no use any more.
     fn snapshot(&mut self) -> Result<Vec<u8>, core::Fault>;
+
+    /// Says what it holds.
+    ///
+    /// # Errors
+    /// The instance is of no use any more.
+    fn accounts(&mut self) -> Result<Vec<core::Holding>, core::Fault>;
 }
 
 /// What makes instances.
@@ -65,6 +71,10 @@ impl Guest for Instance {
 
     fn snapshot(&mut self) -> Result<Vec<u8>, core::Fault> {
         Ok(self.0.snapshot())
+    }
+
+    fn accounts(&mut self) -> Result<Vec<core::Holding>, core::Fault> {
+        Ok(self.0.accounts().iter().map(holding).collect())
     }
 }
 
@@ -195,6 +205,10 @@ fn completion(c: &core::Completion) -> own::Completion {
         up_to: c.up_to,
         outcome: c.outcome.as_ref().map(answer).map_err(refusal),
     }
+}
+
+fn holding(h: &own::Holding) -> core::Holding {
+    core::Holding { channel: h.channel, deletes: h.deletes, id: h.id, first: h.first, last: h.last, rows: h.rows, bytes: h.bytes }
 }
 
 fn answer(answer: &core::Answer) -> own::Answer {

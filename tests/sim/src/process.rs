@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_core::account::Standing;
 use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
-use tidegate_core::pchannel::{Action, Event, Limits, MessageNames, Outcome, Pchannel, Phase, Work, WriteJob};
+use tidegate_core::pchannel::{Action, Event, Limits, MessageNames, Outcome, Pchannel, Phase, Version, Work, WriteJob};
 use tidegate_core::retry::CallId;
 use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
 use tidegate_core::turn::{Fault, FilterReason, Filtered, Intent, TurnInput, TurnOutput};
@@ -15,8 +15,10 @@ use tidegate_message::{MessageId, build};
 
 use crate::judge::{Verdict, broken};
 use crate::log::{Append, Effect, raw};
-use crate::native::Guest;
 use crate::scenario::{Cut, Trouble};
+use crate::swap::{PROBATION, Side, is_step};
+use crate::swap_judge::Before;
+use crate::versions::{Instance, OLD, is_old_form};
 use crate::world::{Ev, World, clip};
 
 /// Events between two looks at everything that a core holds.
@@ -35,7 +37,7 @@ pub(crate) struct Process {
     pub caller: Caller,
     /// `None` when it is dead.
     pub core: Option<Pchannel>,
-    guest: Option<Box<dyn Guest>>,
+    pub guest: Option<Instance>,
     todo: VecDeque<Action>,
     scan: Option<Scan>,
     /// The scan of a channel that rejoins, and the channel.
@@ -44,13 +46,16 @@ pub(crate) struct Process {
     pub paused: bool,
     pub wake_at: Option<u64>,
     pumping: bool,
-    config: Config,
+    pub config: Config,
     /// The largest batch that was delivered, in bytes.
     largest: usize,
     looks: u64,
     fenced: bool,
     /// Its component lied: what it is rebuilt from is not what it would say.
     pub lied: bool,
+    /// A snapshot was damaged: nothing starts from it.
+    pub garbled: bool,
+    pub side: Side,
     /// The last message that its component took.
     taken: u64,
 }
@@ -59,10 +64,21 @@ impl Process {
     pub fn die(&mut self) {
         self.core = None;
         self.guest = None;
+        self.forget_snapshots();
         self.scan = None;
         self.catch_up = None;
         self.todo.clear();
         self.inbox.clear();
+    }
+
+    /// Whether a channel is being caught up.
+    pub fn catches_up(&self) -> bool {
+        self.catch_up.is_some()
+    }
+
+    /// Whether more is to be said of versions.
+    pub fn has_more_to_tell(&self) -> bool {
+        self.todo.iter().any(|action| matches!(action, Action::Swapped(_)))
     }
 
     /// A reader at the end of the log hears that time goes on.
@@ -111,6 +127,7 @@ impl World<'_> {
             page_max: s.page_max as usize,
             group_ends_max: s.group_ends_max,
             writes_max: s.writes_max,
+            probation: PROBATION,
             ..Limits::default()
         };
         let config = Config {
@@ -125,7 +142,8 @@ impl World<'_> {
             page_max: s.page_max,
         };
         self.owners[p] = Some(self.processes.len());
-        let mut core = Pchannel::new(caller.clone(), limits);
+        let (side, version, good, on_probation) = self.open_directory(p);
+        let mut core = Pchannel::new(caller.clone(), limits).running(version, good, on_probation);
         core.remember(self.poison[p].clone(), MessageNames::default());
         self.processes.push(Process {
             pchannel: p,
@@ -144,6 +162,8 @@ impl World<'_> {
             looks: 0,
             fenced: false,
             lied: false,
+            garbled: false,
+            side,
             taken: 0,
         });
         let process = self.processes.len() - 1;
@@ -153,6 +173,7 @@ impl World<'_> {
 
     pub(crate) fn kill(&mut self, process: usize) {
         self.trace.say(self.now, || format!("#{process} dies"));
+        self.close_directory(process);
         self.processes[process].die();
         let p = self.processes[process].pchannel;
         if self.owners[p] == Some(process) {
@@ -189,14 +210,18 @@ impl World<'_> {
             self.tally.steps += 1;
             let here = &mut self.processes[process];
             let Some(core) = here.core.as_mut() else { return Ok(()) };
+            let before = Before::of(core, &next);
             let mut actions = Vec::new();
             core.step(next, self.now, &mut actions);
+            here.side.model.look(before, core, here.lied, &actions)?;
             here.todo.extend(actions);
             self.look(process)?;
             while event.is_none() {
                 let Some(action) = self.processes[process].todo.pop_front() else { break };
+                let of_swap = is_step(&action, self.processes[process].core.as_ref());
                 event = self.perform(process, action)?;
-                if let Some(cut) = self.is_cut_now() {
+                let cut = self.is_cut_now();
+                if let Some(cut) = cut.or_else(|| if of_swap { self.cut_in_swap(process) } else { None }) {
                     let p = self.processes[process].pchannel;
                     match cut {
                         Cut::PowerLoss => self.cut = Some(Cut::PowerLoss),
@@ -209,6 +234,7 @@ impl World<'_> {
                 }
             }
         }
+        self.end_swap(process);
         self.settle(process);
         Ok(())
     }
@@ -345,24 +371,28 @@ impl World<'_> {
     fn perform(&mut self, process: usize, action: Action) -> Result<Option<Event>, crate::judge::Violation> {
         let who = process as u64;
         match action {
-            Action::Build { resume, replay, .. } => {
+            Action::Build { version, resume, replay } => {
                 self.trace.mix(&[5, who, replay.len() as u64]);
                 self.trace.say(self.now, || format!("#{process} build, {} turns, snapshot {}", replay.len(), resume.is_some()));
                 if !replay.is_empty() {
                     self.tally.count("S-02");
                 }
-                if resume.is_some() {
-                    self.tally.count("S-03");
+                if self.goes_back(process) && resume.is_some() {
+                    self.tally.count("S-23");
+                }
+                match resume {
+                    Some(_) => self.tally.count("S-03"),
+                    None => self.processes[process].forget_snapshots(),
                 }
                 self.processes[process].guest = None;
-                if self.strikes(Trouble::BuildFails) {
+                if self.is_unfit(process) || self.strikes(Trouble::BuildFails) {
                     return Ok(Some(Event::Built(Err(Fault::Trap("no instance, says the engine".into())))));
                 }
-                let built = self.build(process, resume.as_deref().map(Vec::as_slice), &replay)?;
+                let built = self.build(process, &version, resume.as_deref().map(Vec::as_slice), &replay)?;
                 return Ok(Some(Event::Built(built)));
             }
             Action::Turn(input) => {
-                let result = self.turn(process, &input);
+                let result = self.turn(process, &input)?;
                 let event = Event::Turned(result);
                 if self.settings.slow_turns && self.rng.percent(10) {
                     let wait = self.rng.between(1, 50);
@@ -373,13 +403,7 @@ impl World<'_> {
             }
             Action::Snapshot => {
                 self.trace.mix(&[6, who]);
-                let trapped = self.strikes(Trouble::SnapshotTrap);
-                let guest = &mut self.processes[process].guest;
-                if trapped {
-                    *guest = None;
-                }
-                let snapshot = guest.as_mut().map_or_else(|| Err(Fault::Trap("no instance".into())), |g| g.snapshot());
-                return Ok(Some(Event::Snapshot(snapshot)));
+                return Ok(Some(self.take_snapshot(process)));
             }
             Action::Begin { id, work } => return self.begin(process, id, work),
             Action::CloseScan => {
@@ -388,8 +412,11 @@ impl World<'_> {
             }
             Action::Recorded(_) | Action::RecordingEnds(_) => {}
             Action::CloseCatchUp => self.processes[process].catch_up = None,
-            // No version is ordered here yet.
-            Action::Stand { .. } | Action::AskOld | Action::Commit | Action::Dismiss | Action::Swapped(_) => {}
+            Action::Stand { .. } | Action::AskOld | Action::Commit | Action::Dismiss | Action::Swapped(_) => {
+                self.trace.mix(&[12, self.now, who]);
+                self.trace.say(self.now, || format!("#{process} {}", clip(&format!("{action:?}"))));
+                return self.hand_over(process, action);
+            }
             Action::DeadLetter(letter) => {
                 self.tally.count("S-06");
                 self.trace.say(self.now, || format!("#{process} sets {} aside: {}", letter.id, letter.reason));
@@ -420,9 +447,17 @@ impl World<'_> {
         Ok(None)
     }
 
-    fn build(&mut self, process: usize, resume: Option<&[u8]>, replay: &[Turn]) -> Result<Result<(), Fault>, crate::judge::Violation> {
-        let mut guest = match self.guests.start(&self.processes[process].config, resume) {
+    fn build(
+        &mut self,
+        process: usize,
+        version: &Version,
+        resume: Option<&[u8]>,
+        replay: &[Turn],
+    ) -> Result<Result<(), Fault>, crate::judge::Violation> {
+        let here = &self.processes[process];
+        let mut guest = match Instance::start(self.guests, version, &here.config, resume) {
             Ok(guest) => guest,
+            Err(fault) if here.garbled || resume.is_some_and(|r| !is_old_form(r)) && **version == *OLD => return Ok(Err(fault)),
             Err(fault) => return broken("DT-1", format!("#{process} does not start from its own snapshot: {fault}")),
         };
         for (nth, turn) in replay.iter().enumerate() {
@@ -446,13 +481,23 @@ impl World<'_> {
         Ok(Ok(()))
     }
 
-    fn turn(&mut self, process: usize, input: &Arc<TurnInput>) -> Result<TurnOutput, Fault> {
+    fn turn(&mut self, process: usize, input: &Arc<TurnInput>) -> Result<Result<TurnOutput, Fault>, crate::judge::Violation> {
         if self.strikes(Trouble::Trap) {
             self.processes[process].guest = None;
-            return Err(Fault::Trap("unreachable".into()));
+            return Ok(Err(Fault::Trap("unreachable".into())));
         }
-        let Some(guest) = &mut self.processes[process].guest else { return Err(Fault::Trap("no instance".into())) };
-        let mut output = guest.turn(input)?;
+        let limit = if self.strikes(Trouble::TurnLimit) { Some(self.one_fault()) } else { self.upset_faults(process) };
+        if let Some(fault) = limit {
+            self.processes[process].guest = None;
+            return Ok(Err(fault));
+        }
+        let Some(guest) = &mut self.processes[process].guest else { return Ok(Err(Fault::Trap("no instance".into()))) };
+        guest.check_page(&input.page)?;
+        let mut output = match guest.turn(input) {
+            Ok(output) => output,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.upset_lies(process, &mut output);
         if output.taken > 0 {
             self.processes[process].taken = input.page.first + output.taken as u64 - 1;
         }
@@ -479,7 +524,7 @@ impl World<'_> {
         if output.report.pressure_cuts > 0 {
             self.tally.count("S-08");
         }
-        Ok(output)
+        Ok(Ok(output))
     }
 
     /// Puts a claim into a turn's output that is not so: the guard is there to refuse it.

@@ -101,6 +101,26 @@ pub enum Trouble {
     BuildFails,
     /// The component lies: it claims what is not so.
     Lies,
+    /// A turn misses its deadline, or wants too much memory.
+    TurnLimit,
+    /// A snapshot misses its deadline, wants too much memory, or is too large.
+    SnapshotLimit,
+    /// A snapshot is damaged.
+    SnapshotGarbage,
+    /// A snapshot has an earlier state.
+    SnapshotStale,
+    /// An instance does not start from a snapshot.
+    RestoreFaults,
+    /// An instance fails to say what it holds, or says what has no meaning.
+    AccountsFault,
+    /// An instance says that it holds what it does not.
+    AccountsLie,
+    /// The process dies at a step of a swap.
+    SwapKilled,
+    /// The power is gone at a step of a swap.
+    SwapPowerLoss,
+    /// The pchannel moves at a step of a swap, while the old owner goes on with it.
+    SwapMoved,
 }
 
 /// One thing that happens.
@@ -253,6 +273,17 @@ pub enum Op {
         /// How far.
         ms: u64,
     },
+    /// An operator orders a version of the component.
+    Swap {
+        /// Chooses the pchannel, and which version where there are several.
+        at: u64,
+        /// Which.
+        to: Successor,
+        /// Also one that failed before.
+        force: bool,
+        /// And orders it again at once.
+        twice: bool,
+    },
     /// Trouble for a while.
     Window {
         /// What.
@@ -262,6 +293,29 @@ pub enum Op {
         /// How often.
         percent: u64,
     },
+}
+
+/// A version that an operator may order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Successor {
+    /// The one that serves, anew.
+    Same,
+    /// Another one, with a policy of its own.
+    Good,
+    /// One of the contract before: it cannot say what it holds, and reads no snapshot of later ones.
+    Old,
+    /// The one before.
+    Previous,
+    /// One whose first turn faults.
+    FaultsAtOnce,
+    /// One that faults some turns later.
+    FaultsLater,
+    /// One that claims what is not so once it serves.
+    Lies,
+    /// One that says that it holds what it does not.
+    Untrue,
+    /// One that does not start.
+    Unfit,
 }
 
 /// Where a run is cut.

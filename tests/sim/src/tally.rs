@@ -54,7 +54,7 @@ impl fmt::Display for Tally {
 }
 
 /// States that every longer run must have met: what never happens proves nothing.
-pub const SOMETIMES: [(&str, &str); 18] = [
+pub const SOMETIMES: [(&str, &str); 39] = [
     ("S-01", "channel detached"),
     ("S-02", "instance rebuilt from the journal"),
     ("S-03", "instance rebuilt from a snapshot"),
@@ -73,4 +73,25 @@ pub const SOMETIMES: [(&str, &str); 18] = [
     ("S-16", "flush appended for a segment of the old architecture"),
     ("S-17", "scan begun at the earliest record that is left"),
     ("S-18", "channel caught up"),
+    ("S-19", "swap committed"),
+    ("S-20", "old version stays"),
+    ("S-21", "new version recovers from the log"),
+    ("S-22", "version rolled back"),
+    ("S-23", "rolled back to the snapshot that it began with"),
+    ("S-24", "probation over"),
+    ("S-25", "order not now"),
+    ("S-26", "version that failed before refused"),
+    ("S-27", "order in recovery"),
+    ("S-28", "order in a backoff"),
+    ("S-29", "order in a catch-up"),
+    ("S-30", "swap with work in flight"),
+    ("S-31", "swap under memory pressure"),
+    ("S-32", "killed inside a swap"),
+    ("S-33", "power lost inside a swap"),
+    ("S-34", "zombie inside a swap"),
+    ("S-35", "fenced inside a swap"),
+    ("S-36", "swap undone at open"),
+    ("S-37", "process begins with a version on probation"),
+    ("S-38", "swap after a message was set aside"),
+    ("S-39", "snapshot of an older form converted"),
 ];

@@ -200,6 +200,7 @@ impl World<'_> {
             Op::Move { at, pause_ms } => {
                 let p = (at % self.logs.len() as u64) as usize;
                 if let Some(owner) = self.owners[p].take() {
+                    self.leave_directory(p);
                     if pause_ms > 0 {
                         self.processes[owner].paused = true;
                         self.after(pause_ms, Ev::Resume(owner));
@@ -217,6 +218,7 @@ impl World<'_> {
             Op::PowerLoss => return self.lose_power(),
             Op::CoordinatorRestart => self.restart_coordinator(),
             Op::ClockJump { ms } => self.clock += ms,
+            Op::Swap { at, to, force, twice } => return self.order(at, to, force, twice),
             Op::Window { trouble, ms, percent } => self.open_window(trouble, ms, percent),
         }
         Ok(())

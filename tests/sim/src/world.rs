@@ -17,6 +17,7 @@ use crate::process::Process;
 use crate::rng::Rng;
 use crate::scenario::{Cut, Op, Scenario, Settings, Trouble};
 use crate::storage::Storage;
+use crate::swap::Swaps;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::workload::Workload;
@@ -153,6 +154,7 @@ pub struct World<'a> {
     /// The process that owns each pchannel.
     pub(crate) owners: Vec<Option<usize>>,
     pub(crate) workload: Workload,
+    pub(crate) swaps: Swaps,
     pub(crate) judge: Judge,
     windows: Vec<(u64, Trouble, u64)>,
     not_found: BTreeMap<(usize, CallId), u32>,
@@ -210,6 +212,7 @@ impl<'a> World<'a> {
             processes: Vec::new(),
             owners: vec![None; pchannels],
             workload: Workload::default(),
+            swaps: Swaps::default(),
             judge: Judge::default(),
             windows: Vec::new(),
             not_found: BTreeMap::new(),
@@ -360,8 +363,9 @@ impl<'a> World<'a> {
         self.service.committing = None;
         self.service.commit_at = None;
         self.service.reload();
-        for process in &mut self.processes {
-            process.die();
+        for process in 0..self.processes.len() {
+            self.close_directory(process);
+            self.processes[process].die();
         }
         let mut lost = Vec::new();
         for p in 0..self.logs.len() {
@@ -638,6 +642,9 @@ impl<'a> World<'a> {
             }
             if *core.phase() != Phase::Working {
                 return Some(format!("pchannel {p} is {:?}", core.phase()));
+            }
+            if let Some(missing) = owner.and_then(|o| self.processes[o].side.model.missing(core)) {
+                return Some(missing);
             }
             if self.workload.has_hazard(p) {
                 continue;

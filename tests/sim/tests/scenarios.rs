@@ -50,7 +50,7 @@ fn find_and_shrink(mutant: &str) {
 
 #[test]
 fn what_was_found_once_passes_and_breaks_with_its_bug() {
-    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.to_string().lines().next().unwrap_or_default())));
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.to_string().lines().take(2).collect::<Vec<_>>().join(" "))));
     if let Ok(mutants) = std::env::var("TIDEGATE_SHRINK") {
         mutants.split(',').for_each(find_and_shrink);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate::engine::{BUILT_IN, Engine, GuestConfig, Instance, Loaded};
-use tidegate_core::turn::{Fault, TurnInput, TurnOutput};
+use tidegate_core::turn::{Fault, Holding, TurnInput, TurnOutput};
 use tidegate_flusher::contract::Config;
 use tidegate_sim::native::{Guest, Guests};
 
@@ -45,5 +45,9 @@ impl Guest for Running {
 
     fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
         self.0.snapshot()
+    }
+
+    fn accounts(&mut self) -> Result<Vec<Holding>, Fault> {
+        self.0.accounts()?.ok_or_else(|| Fault::Answer("the built-in component says what it holds".into()))
     }
 }
