@@ -172,6 +172,17 @@ impl Channel {
         [rows, controls].into_iter().flatten().min()
     }
 
+    /// A segment's drop is acknowledged. Of one that was dropped with its partition nothing has to be known any more; into one that the
+    /// coordinator dropped by itself rows may still come.
+    pub fn segment_dropped(&mut self, id: i64) {
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        if self.dropped_partitions.contains(&segment.partition) {
+            self.segments.remove(&id);
+        } else {
+            segment.buffer = Buffer::default();
+        }
+    }
+
     /// Returns the bytes that wait for a sync.
     pub fn open_bytes(&self) -> u64 {
         self.segments.values().map(|s| &s.buffer).chain(self.deletes.values()).filter_map(Buffer::open).map(|b| b.bytes).sum()

@@ -130,7 +130,10 @@ impl Flusher {
         self.keep(host, index);
         let Some(channel) = self.state.channels.get_mut(&index) else { return };
         let segment = channel.segments.entry(m.segment).or_insert_with(|| Segment::growing(m.partition));
-        if (segment.sealed || segment.state == SegmentState::Flushed) && !is_mutated(Mutant::RowsAfterFlush) {
+        if segment.sealed || segment.state == SegmentState::Flushed {
+            if is_mutated(Mutant::RowsAfterFlush) {
+                return self.filter(host, index, m.ordinal, FilterReason::Duplicate);
+            }
             let reason = format!("message {} inserts into segment {} after its flush", m.ordinal, m.segment);
             return self.detach(host, index, &reason);
         }

@@ -232,12 +232,6 @@ impl Flusher {
     fn acknowledged(&mut self, host: &mut impl Host, completion: &Completion) {
         let Some(channel) = self.state.channels.get_mut(&completion.channel) else { return };
         if !matches!(channel.service, Service::Attached | Service::Dropping(_)) {
-            // One that was given up, since what it asked for was refused, may turn out to be dropped: then it holds nothing.
-            if let (Service::Detached(_), IntentKind::AllocSegment, Err(refusal)) = (&channel.service, completion.kind, &completion.outcome)
-                && refusal.kind == RefusalKind::Dropped
-            {
-                self.gone(completion.channel, FilterReason::DroppedChannel, host);
-            }
             return;
         }
         if let Err(refusal) = &completion.outcome {
@@ -260,7 +254,7 @@ impl Flusher {
                 }
             }
             IntentKind::DropSegment => {
-                channel.segments.remove(&completion.segment);
+                channel.segment_dropped(completion.segment);
                 channel.acknowledge(completion.up_to);
             }
             IntentKind::AllocSegment => channel.acknowledge(completion.up_to),
@@ -289,9 +283,11 @@ impl Flusher {
                 let segment = completion.segment.to_string();
                 host.log(Level::Warn, "flush of a segment that the coordinator does not know", &[("segment", segment)]);
             }
+            // Its drop is asked for already.
+            (IntentKind::Sync, RefusalKind::Dropped, Some(s)) if s.state == SegmentState::Dropped => {}
+            // Its rows hold the checkpoint until the drop is acknowledged, and more of them are filtered.
             (IntentKind::Sync, RefusalKind::Dropped, Some(s)) => {
-                let partition = s.partition;
-                channel.segments.insert(completion.segment, Segment::growing(partition));
+                s.state = SegmentState::Dropped;
                 channel.await_call(completion.up_to);
                 host.drop_segment(completion.channel, completion.segment, completion.up_to);
             }

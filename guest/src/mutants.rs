@@ -11,7 +11,7 @@ pub enum Mutant {
     ForgetSyncing,
     /// The floor forgets control messages.
     ForgetControls,
-    /// Rows after their segment's flush are taken.
+    /// Rows after their segment's flush count as duplicates.
     RowsAfterFlush,
     /// Batches reach over a change of the schema.
     NoCutBeforeSchema,

@@ -13,7 +13,7 @@ use tidegate_message::{MessageId, Properties};
 use crate::calls::{Position, SegmentFiles};
 use crate::ledger::{End, Ledger};
 use crate::mutants::{Mutant, is_mutated};
-use crate::turn::{ChannelIndex, FilterReason, Holding, Ordinal, Ticket};
+use crate::turn::{ChannelIndex, FilterReason, Holding, Ordinal, Refusal, Ticket};
 
 /// Bytes that a pin takes beside its payload, roughly: part of the budget (ME-1).
 pub const PIN_BYTES: usize = 256;
@@ -117,6 +117,8 @@ pub struct SegmentAccount {
     pub partition: i64,
     /// The coordinator has it.
     pub registered: bool,
+    /// A sync was refused: none follows it, or its batch would begin with the other one's rows.
+    pub refused: Option<Refusal>,
     /// A flush was accepted, or it is complete: no later row may be synced.
     pub sealed: bool,
     /// Complete, or gone.
@@ -716,6 +718,11 @@ impl Pin {
     /// Whether it is a control message that waits for something, and for no segment.
     pub fn is_past_its_segments(&self) -> bool {
         matches!(&self.what, Pinned::Control(waits) if !waits.iter().any(|w| matches!(w, Wait::Complete(_))))
+    }
+
+    /// Whether it waits for what the host asks for by itself: no component knows of it.
+    pub fn waits_for_the_host_alone(&self) -> bool {
+        matches!(&self.what, Pinned::Control(waits) if waits.iter().all(|w| *w == Wait::Schema))
     }
 
     /// Returns what writes it; `None` for a control message.

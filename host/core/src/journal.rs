@@ -23,7 +23,7 @@ pub struct Replay {
     pub turns: Vec<Turn>,
 }
 
-/// Turns before a new base is wanted.
+/// Turns before a new base is wanted, unless the limits say otherwise.
 pub const TURNS_MAX: usize = 1024;
 /// Bytes of recorded turns before a new base is wanted.
 pub const BYTES_MAX: usize = 4 << 20;
@@ -56,8 +56,8 @@ impl Journal {
     }
 
     /// Whether a snapshot should be taken, so that the ring can start anew from it.
-    pub fn wants_base(&self) -> bool {
-        self.turns.len() >= TURNS_MAX || self.bytes >= BYTES_MAX
+    pub fn wants_base(&self, turns_max: usize) -> bool {
+        self.turns.len() >= turns_max || self.bytes >= BYTES_MAX
     }
 
     /// Starts anew from a snapshot.

@@ -115,6 +115,12 @@ pub enum Mutant {
     ProvenForgotten,
     /// An order in a recovery is forgotten.
     OrderLost,
+    /// A sync behind one that was refused runs, with the rows of both.
+    NextAfterRefused,
+    /// A batch may have rows of two schemas.
+    TwoSchemas,
+    /// A call that failed is made again at once.
+    NoBackoff,
 }
 
 #[cfg(feature = "switches")]
@@ -140,7 +146,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 54] = [
+pub const ALL: [(&str, Mutant); 57] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -195,4 +201,7 @@ pub const ALL: [(&str, Mutant); 54] = [
     ("probation-for-ever", Mutant::ProbationForEver),
     ("proven-forgotten", Mutant::ProvenForgotten),
     ("order-lost", Mutant::OrderLost),
+    ("next-after-refused", Mutant::NextAfterRefused),
+    ("two-schemas", Mutant::TwoSchemas),
+    ("no-backoff", Mutant::NoBackoff),
 ];

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
+use crate::mutants::{Mutant, is_mutated};
+
 /// Names a call between an action and its event.
 pub type CallId = u64;
 /// Whom a call changes something for, such as a channel.
@@ -162,7 +164,8 @@ impl<T: Clone> Calls<T> {
         call.failures = call.failures.saturating_add(1);
         call.last_error = Some(error);
         call.deadline_ms = None;
-        self.due.insert((now_ms.saturating_add(backoff_ms(call.failures)), id));
+        let wait = if is_mutated(Mutant::NoBackoff) { 1 } else { backoff_ms(call.failures) };
+        self.due.insert((now_ms.saturating_add(wait), id));
         self.in_flight.insert(id, call);
     }
 

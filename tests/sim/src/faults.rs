@@ -3,11 +3,11 @@
 use crate::scenario::{Op, Successor, Trouble};
 
 /// Every fault: id and words.
-pub const FAULTS: [(&str, &str); 49] = [
+pub const FAULTS: [(&str, &str); 55] = [
     ("F-01", "call lost before it was applied"),
     ("F-02", "answer lost after the call was applied"),
     ("F-03", "call never answered"),
-    ("F-04", "call answered after half a minute"),
+    ("F-04", "call answered after half a minute, or five"),
     ("F-05", "call delivered twice"),
     ("F-06", "question answered from the past"),
     ("F-07", "not found, though it is there"),
@@ -53,11 +53,21 @@ pub const FAULTS: [(&str, &str); 49] = [
     ("F-47", "successor with false accounts"),
     ("F-48", "successor that does not start"),
     ("F-49", "swap ordered twice"),
+    ("F-50", "save dropped, the peer says that it keeps what it had"),
+    ("F-51", "disk full for as long as it lasts"),
+    ("F-52", "rows after their segment's flush"),
+    ("F-53", "node whose clock runs at another pace"),
+    ("F-54", "transaction torn by a change of terms"),
+    ("F-55", "more than a hundred channels"),
 ];
 
 /// The id of a window's trouble.
 pub fn id_of(trouble: Trouble) -> &'static str {
-    FAULTS[trouble as usize].0
+    match trouble {
+        Trouble::SaveIgnored => "F-50",
+        Trouble::DiskFull => "F-51",
+        _ => FAULTS[trouble as usize].0,
+    }
 }
 
 /// The id of an operation that is a fault.
@@ -75,6 +85,7 @@ pub fn id_of_op(op: &Op) -> Option<&'static str> {
         Op::Unknown { .. } => "F-27",
         Op::Malformed { .. } => "F-28",
         Op::Late { .. } => "F-29",
+        Op::AfterFlush { .. } => "F-52",
         Op::Orphan { .. } => "F-30",
         Op::Stray { .. } => "F-31",
         Op::DropCollection { early: true, .. } => "F-32",

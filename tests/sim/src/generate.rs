@@ -1,5 +1,6 @@
 //! From a seed to a scenario.
 
+use crate::recipes::recipe;
 use crate::rng::Rng;
 use crate::scenario::{Op, Scenario, Settings, Successor, Trouble};
 
@@ -12,7 +13,7 @@ pub enum Weather {
     Any,
 }
 
-const TROUBLES: [Trouble; 19] = [
+const TROUBLES: [Trouble; 21] = [
     Trouble::CallLost,
     Trouble::AnswerLost,
     Trouble::CallSilent,
@@ -31,6 +32,8 @@ const TROUBLES: [Trouble; 19] = [
     Trouble::SnapshotTrap,
     Trouble::BuildFails,
     Trouble::Lies,
+    Trouble::SaveIgnored,
+    Trouble::DiskFull,
     Trouble::TurnLimit,
 ];
 
@@ -53,26 +56,34 @@ const SWAP_TROUBLES: [Trouble; 12] = [
 /// Makes the scenario of a seed.
 pub fn generate(seed: u64, weather: Weather) -> Scenario {
     let rng = &mut Rng::new(seed);
-    let settings = settings(seed, rng);
+    let mut settings = settings(seed, rng);
     let length = match rng.below(20) {
         0 => 400,
         1..=5 => 150,
         _ => 60,
     };
+    // Now and then pchannels have some hundred channels.
+    let big = rng.below(400) == 0;
+    if big {
+        settings.latency_ms = 2;
+    }
     let pace_ms = rng.one_of(&[20, 100, 400, 1_500]);
     // Not everything in every run: what is rare in a mixture is common where it is one of few.
     let calm = weather == Weather::Fair || rng.percent(10);
     let kinds: u64 = rng.draw() | 0b11;
     let mut ops = Vec::new();
     let mut now = rng.between(0, 200);
-    for _ in 0..rng.between(1, 3) {
-        let shards = rng.one_of(&[1, 1, 2, 2, 3, 8]);
+    let (least, most) = if big { (20, 40) } else { (1, 3) };
+    for _ in 0..rng.between(least, most) {
+        let shards = if big { 8 } else { rng.one_of(&[1, 1, 2, 2, 3, 8]) };
         ops.push((now, Op::Create { shards, partitions: rng.between(1, 3) as usize }));
         now += rng.between(0, 50);
     }
     for _ in 0..length {
         now += rng.between(0, 2 * pace_ms);
-        if rng.percent(8) && !calm {
+        if rng.percent(1) {
+            ops.extend(recipe(rng, &settings, now, calm));
+        } else if rng.percent(8) && !calm {
             if kinds >> 26 & 1 == 1 && rng.percent(25) {
                 let (trouble, ms) = (rng.one_of(&SWAP_TROUBLES), rng.one_of(&[200, 2_000, 20_000]));
                 ops.push((now, Op::Window { trouble, ms, percent: rng.one_of(&[20, 60, 100]) }));
@@ -90,6 +101,7 @@ pub fn generate(seed: u64, weather: Weather) -> Scenario {
             ops.push((now, op));
         }
     }
+    ops.sort_by_key(|(at, _)| *at);
     Scenario { settings, ops, cuts: Vec::new() }
 }
 
@@ -111,6 +123,8 @@ fn settings(seed: u64, rng: &mut Rng) -> Settings {
         shuffle: rng.percent(40),
         slow_turns: rng.percent(30),
         latency_ms: rng.one_of(&[2, 20, 200]),
+        take_max: rng.one_of(&[u32::MAX, u32::MAX, 8, 2]),
+        journal_turns_max: rng.one_of(&[16, 64, 1_024]),
     }
 }
 
@@ -128,6 +142,7 @@ fn work(rng: &mut Rng, kinds: u64) -> Option<Op> {
         81 => Op::FlushAll { at },
         82 if allowed(4) => Op::Truncate { at },
         83..=84 if allowed(5) => Op::Alter { at },
+        96 if allowed(14) => Op::AfterFlush { at },
         85 if allowed(6) => Op::DropPartition { at },
         86 if allowed(7) => Op::DropCollection { at, early: rng.percent(30) },
         87..=88 if allowed(7) => Op::Create { shards: rng.between(1, 3) as usize, partitions: rng.between(1, 3) as usize },

@@ -57,6 +57,10 @@ enum What {
 
 #[derive(Debug, Default)]
 struct Channel {
+    /// Ticks of schemas that the coordinator has recorded.
+    recorded: BTreeSet<u64>,
+    /// Rows in files that the coordinator has, or had.
+    saved: u64,
     /// Ascending by tick.
     msgs: Vec<Msg>,
     /// So many messages from the first on lie before the checkpoint, and were found finished.
@@ -94,6 +98,8 @@ pub struct Judge {
     segments: BTreeMap<i64, Segment>,
     /// The segment of each key that the coordinator has files for; 0 for none.
     home: Vec<i64>,
+    /// Whether the coordinator ever had a file with the key.
+    ever_saved: Vec<bool>,
     txns: BTreeMap<(String, i64), Txn>,
     /// Ids of messages that may be set aside, by pchannel.
     may_be_set_aside: BTreeSet<(String, i64)>,
@@ -103,6 +109,8 @@ pub struct Judge {
     consumed: BTreeMap<String, u64>,
     /// Keys that may be nowhere.
     lost_keys: BTreeSet<u64>,
+    /// Keys that must be nowhere.
+    forbidden: BTreeSet<u64>,
     /// Segments of the old architecture: their flush is asked for at a recovery, if that is told of them.
     pub old: BTreeSet<i64>,
     /// Rows that must be somewhere at the end.
@@ -113,6 +121,11 @@ impl Judge {
     /// A term was given out: older ones may change nothing from here on.
     pub fn term(&mut self, pchannel: &str, term: i64) {
         self.terms.insert(pchannel.to_owned(), term);
+    }
+
+    /// Rows of a channel in files that the coordinator has, or had.
+    pub fn saved_rows(&self, vchannel: &str) -> u64 {
+        self.channels.get(vchannel).map_or(0, |c| c.saved)
     }
 
     /// Whether a channel is to end, or can never go on.
@@ -191,6 +204,9 @@ impl Judge {
                         body.tick = entry.tick;
                         body.first_id = txn.begin;
                         body.may_be_lost |= txn.bad;
+                        if let (true, What::Rows { start, count, .. }) = (txn.bad, &body.what) {
+                            self.forbidden.extend(*start..start + count);
+                        }
                         self.add(&vchannel, body);
                     }
                 }
@@ -219,11 +235,14 @@ impl Judge {
             let end = (start + count) as usize;
             if self.home.len() < end {
                 self.home.resize(end, 0);
+                self.ever_saved.resize(end, false);
             }
             if msg.may_be_lost {
                 self.lost_keys.extend(start..start + count);
             }
-            self.segments.entry(segment).or_default().msgs.push((msg.tick, start, count));
+            if !msg.may_be_lost {
+                self.segments.entry(segment).or_default().msgs.push((msg.tick, start, count));
+            }
             self.rows += count;
         }
         let channel = self.channels.entry(vchannel.to_owned()).or_default();
@@ -252,7 +271,7 @@ impl Judge {
                 let of_it = |s: &&SegmentInfo| s.partition == *partition && s.vchannel == vchannel && s.level == Level::L1;
                 rules.every_segment().filter(of_it).all(|s| complete(&s.segment))
             }
-            What::Schema => true,
+            What::Schema => channel.recorded.contains(&msg.tick),
         }
     }
 
@@ -283,6 +302,10 @@ impl Judge {
             (Call::SaveBinlogPaths(save), Ok(Reply::Done)) => self.saved(save, rules, storage),
             (Call::ReportCheckpoints(entries), Ok(_)) => entries.iter().try_for_each(|(v, _)| self.reported(v, rules)),
             (Call::SaveConsume(_), Ok(Reply::Done)) => Ok(()),
+            (Call::SaveSchema { vchannel, tick, .. }, Ok(_)) => {
+                self.channels.entry(vchannel.clone()).or_default().recorded.insert(*tick);
+                Ok(())
+            }
             (Call::DropChannel { vchannel }, Ok(_)) if !self.channels.get(vchannel).is_some_and(|c| c.dropped) => {
                 broken("FL-2", format!("channel {vchannel} was dropped, its collection was not"))
             }
@@ -303,6 +326,7 @@ impl Judge {
         };
         let files: Vec<&str> = stored.files.insert.iter().flat_map(|f| &f.binlogs).map(|b| b.path.as_str()).collect();
         let segment = self.segments.entry(save.segment).or_default();
+        let mut saved = 0;
         let known = segment.files.len();
         let grows = files.len() >= known && segment.files.iter().zip(&files).all(|(a, b)| a == b);
         if !grows {
@@ -327,11 +351,17 @@ impl Judge {
                 if tick < before {
                     return broken("FL-3", format!("{path} is not in the order of the log: tick {tick} after {before}"));
                 }
+                if self.forbidden.contains(&(key as u64)) {
+                    return broken("FL-2", format!("key {key} in {path} is of a transaction with a body that nobody can read"));
+                }
                 before = tick;
                 *home = save.segment;
+                saved += u64::from(!std::mem::replace(&mut self.ever_saved[key as usize], true));
             }
             segment.files.push((*path).to_owned());
         }
+        let channel = self.channels.entry(save.vchannel.clone()).or_default();
+        channel.saved += saved;
         let excused = self.is_dropped_partition(&save.vchannel, save.partition);
         let segment = &self.segments[&save.segment];
         let dml = stored.dml.as_ref().map_or(0, |p| p.tick);
@@ -472,6 +502,9 @@ impl Judge {
                 }
                 let What::Rows { segment, partition, .. } = msg.what else { continue };
                 let state = rules.segment(segment).map(|s| s.state);
+                if state == Some(SegmentState::Growing) && self.old.contains(&segment) && !channel.dropped_partitions.contains(&partition) {
+                    return broken("FL-2", format!("segment {segment} of the old architecture is open after {vchannel} was recovered"));
+                }
                 if state != Some(SegmentState::Flushed)
                     && !self.old.contains(&segment)
                     && !msg.may_be_lost

@@ -11,7 +11,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`rng`], [`trace`] | chance; what happened |
-//! | [`scenario`], [`generate`] | what is to happen; from a seed |
+//! | [`scenario`], [`generate`], [`recipes`] | what is to happen; from a seed |
 //! | [`golden`], [`shrink`] | scenarios made by hand; a failing one made small |
 //! | [`run`] | many seeds, on several threads |
 //! | [`faults`], [`tally`] | faults by id; counts |
@@ -23,14 +23,20 @@
 //! | `swap`, `swap_judge` | hand-overs; what must hold of them |
 //! | `workload` | what users and operators do |
 //! | [`judge`] | which rows must exist, and what is forbidden at every step |
+//! | `moments` | what meets |
+//! | `under_way` | what a flusher may not do while calls are under way |
+//! | `honest` | what an honest component is never refused, nor a channel given up for |
 
 pub mod faults;
 pub mod generate;
 pub mod golden;
+mod honest;
 pub mod judge;
 pub mod log;
+mod moments;
 pub mod native;
 mod process;
+pub mod recipes;
 pub mod rng;
 pub mod run;
 pub mod scenario;
@@ -40,6 +46,7 @@ mod swap;
 mod swap_judge;
 pub mod tally;
 pub mod trace;
+mod under_way;
 mod versions;
 mod workload;
 pub mod world;

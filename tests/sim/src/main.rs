@@ -133,7 +133,13 @@ fn seeds(seeds: Seeds, weather: Weather) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     print!("{}", outcome.tally);
     println!("{seconds:.1} s, {:.0} steps a second", outcome.tally.steps as f64 / seconds);
-    let Some((seed, _)) = outcome.failures.first() else { return Ok(()) };
+    let Some((seed, _)) = outcome.failures.first() else {
+        let rare = if weather == Weather::Any { outcome.tally.too_rare() } else { Vec::new() };
+        if !rare.is_empty() {
+            bail!("these are too rare to prove anything: {rare:?}");
+        }
+        return Ok(());
+    };
     bail!("{} seeds broke a promise; look at the first: tidegate-sim trace --seed {seed}", outcome.failures.len())
 }
 

@@ -31,6 +31,25 @@ pub(crate) struct Scan {
     ready: VecDeque<Scanned>,
 }
 
+/// The clock of a process: monotonic, and nobody else's.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    offset: u64,
+    /// Of the world's.
+    percent: u64,
+}
+
+impl Clock {
+    fn at(self, now: u64) -> u64 {
+        self.offset + now * self.percent / 100
+    }
+
+    /// When it shows a time, in the world's.
+    fn when(self, at: u64) -> u64 {
+        (at.saturating_sub(self.offset) * 100).div_ceil(self.percent)
+    }
+}
+
 /// One incarnation of a pchannel's flusher.
 pub(crate) struct Process {
     pub pchannel: usize,
@@ -41,7 +60,10 @@ pub(crate) struct Process {
     todo: VecDeque<Action>,
     scan: Option<Scan>,
     /// The scan of a channel that rejoins, and the channel.
-    catch_up: Option<(Scan, String)>,
+    pub catch_up: Option<(Scan, String)>,
+    /// Files that are being written.
+    pub writing: usize,
+    clock: Clock,
     inbox: Vec<Event>,
     pub paused: bool,
     pub wake_at: Option<u64>,
@@ -115,6 +137,9 @@ impl World<'_> {
                 txn: Some(txn),
                 ..Append::new(build::rollback_txn(&String::clone(&vchannel), &txn), Effect::Rollback)
             };
+            if !open.is_empty() {
+                self.tally.count("F-54");
+            }
             let rollbacks = open.into_iter().map(rollback).collect();
             self.append(p, rollbacks);
             self.workload.forget_slots(p);
@@ -128,6 +153,7 @@ impl World<'_> {
             group_ends_max: s.group_ends_max,
             writes_max: s.writes_max,
             probation: PROBATION,
+            journal_turns_max: s.journal_turns_max,
             ..Limits::default()
         };
         let config = Config {
@@ -139,8 +165,12 @@ impl World<'_> {
             report_period_ms: s.report_period_ms,
             reports_max: s.reports_max,
             idle_tick_ms: 1_000,
-            page_max: s.page_max,
+            page_max: s.page_max.min(s.take_max),
         };
+        let clock = Clock { offset: self.rng.below(10_000_000), percent: self.rng.one_of(&[100, 100, 95, 110]) };
+        if clock.percent != 100 {
+            self.tally.count("F-53");
+        }
         self.owners[p] = Some(self.processes.len());
         let (side, version, good, on_probation) = self.open_directory(p);
         let mut core = Pchannel::new(caller.clone(), limits).running(version, good, on_probation);
@@ -153,6 +183,8 @@ impl World<'_> {
             todo: VecDeque::new(),
             scan: None,
             catch_up: None,
+            writing: 0,
+            clock,
             inbox: Vec::new(),
             paused: false,
             wake_at: None,
@@ -173,6 +205,7 @@ impl World<'_> {
 
     pub(crate) fn kill(&mut self, process: usize) {
         self.trace.say(self.now, || format!("#{process} dies"));
+        self.met_by_death(process, false);
         self.close_directory(process);
         self.processes[process].die();
         let p = self.processes[process].pchannel;
@@ -212,7 +245,7 @@ impl World<'_> {
             let Some(core) = here.core.as_mut() else { return Ok(()) };
             let before = Before::of(core, &next);
             let mut actions = Vec::new();
-            core.step(next, self.now, &mut actions);
+            core.step(next, here.clock.at(self.now), &mut actions);
             here.side.model.look(before, core, here.lied, &actions)?;
             here.todo.extend(actions);
             self.look(process)?;
@@ -244,7 +277,7 @@ impl World<'_> {
         let here = &mut self.processes[process];
         let Some(core) = &here.core else { return };
         if let Some(at) = core.next_wake() {
-            let at = at.max(self.now + 1);
+            let at = here.clock.when(at).max(self.now + 1);
             if here.wake_at.is_none_or(|w| at < w || w < self.now) {
                 here.wake_at = Some(at);
                 self.at(at, Ev::Wake(process));
@@ -419,6 +452,9 @@ impl World<'_> {
             }
             Action::DeadLetter(letter) => {
                 self.tally.count("S-06");
+                if letter.reason.contains("transaction") {
+                    self.tally.count("S-47");
+                }
                 self.trace.say(self.now, || format!("#{process} sets {} aside: {}", letter.id, letter.reason));
                 let name = self.processes[process].caller.pchannel.clone();
                 if letter.poison {
@@ -437,12 +473,13 @@ impl World<'_> {
                     self.judge.must_remain(&name, up_to, &self.service.rules)?;
                     if up_to > self.logs[p].first() {
                         self.tally.count("S-07");
+                        self.met_by_truncation(process);
                     }
                     self.logs[p].truncate(up_to);
                 }
             }
             Action::Broadcast { .. } => {}
-            Action::Notice(_, text) => self.trace.say(self.now, || format!("#{process} says: {}", clip(&text))),
+            Action::Notice(_, text) => self.heard(process, &text)?,
         }
         Ok(None)
     }
@@ -482,6 +519,9 @@ impl World<'_> {
     }
 
     fn turn(&mut self, process: usize, input: &Arc<TurnInput>) -> Result<Result<TurnOutput, Fault>, crate::judge::Violation> {
+        if input.pressure > 0 {
+            self.met_by_pressure(process);
+        }
         if self.strikes(Trouble::Trap) {
             self.processes[process].guest = None;
             return Ok(Err(Fault::Trap("unreachable".into())));
@@ -565,11 +605,13 @@ impl World<'_> {
         let p = self.processes[process].pchannel;
         match work {
             Work::Call(call) => {
+                self.under_way.sent(process, id, &call, self.now)?;
                 let wait = self.latency();
                 self.after(wait, Ev::Arrive { from: process, id, call });
             }
             Work::Write(job) => {
                 self.check_job(process, &job)?;
+                self.processes[process].writing += 1;
                 let wait = if self.strikes(Trouble::StorageSlow) { 20_000 } else { 1 + self.latency() };
                 self.after(wait, Ev::Stored { by: process, id, job });
             }
@@ -616,6 +658,11 @@ impl World<'_> {
         if job.deletes {
             return Ok(());
         }
+        let last = job.bodies.last().map_or(0, |b| b.1);
+        let before: usize = job.bodies.iter().filter(|b| b.1 < last).map(|b| b.2.len()).sum();
+        if before as u64 >= self.settings.insert_bytes_max && !self.processes[process].lied {
+            return broken("FL-3", format!("#{process} writes a batch of segment {} that was full {before} bytes ago", job.segment));
+        }
         let vchannel = self.service.rules.segment(job.segment).map(|s| s.vchannel.clone()).unwrap_or_default();
         for (ordinal, tick, _) in &job.bodies {
             if let Some(version) = self.judge.schema_version(&vchannel, *tick).filter(|v| *v != job.schema.version) {
@@ -628,6 +675,7 @@ impl World<'_> {
 
     pub(crate) fn stored(&mut self, by: usize, id: CallId, job: &WriteJob, of_before: bool) -> Verdict {
         self.tally.steps += 1;
+        self.processes[by].writing = self.processes[by].writing.saturating_sub(1);
         if of_before || self.processes[by].core.is_none() {
             // Whoever wrote is dead: the files may be there, or half of one.
             if self.rng.percent(50) {
@@ -637,7 +685,9 @@ impl World<'_> {
             return Ok(());
         }
         let down = |why: &str| Err(CallError::Transient(why.to_owned()));
-        let result = if self.strikes(Trouble::StorageDown) {
+        let result = if self.strikes(Trouble::DiskFull) {
+            down("no space left")
+        } else if self.strikes(Trouble::StorageDown) {
             down("503")
         } else if self.strikes(Trouble::StoragePartial) {
             self.ids += 1;
@@ -659,6 +709,8 @@ impl World<'_> {
         if matches!(core.phase(), Phase::Fenced(_)) && !here.fenced {
             here.fenced = true;
             self.tally.count("S-05");
+            self.met_by_fence(process);
+            return Ok(());
         }
         let deep = here.looks.is_multiple_of(DEEP_LOOK);
         for account in core.accounts() {
@@ -686,6 +738,11 @@ impl World<'_> {
                     }
                 }
             }
+            let saved = self.judge.saved_rows(&account.name);
+            if ledger.inserts.durable > saved {
+                let (name, durable) = (&account.name, ledger.inserts.durable);
+                return broken("LD-1", format!("#{process}: the ledger of {name} has {durable} durable rows, its segments {saved}"));
+            }
             if ledger.inserts.duplicate > 0 {
                 self.tally.count("S-12");
             }
@@ -695,6 +752,9 @@ impl World<'_> {
         }
         if matches!(core.phase(), Phase::Backoff(_)) && deep {
             self.tally.count("S-04");
+        }
+        if *core.phase() == Phase::InRecovery && core.accounts().next().is_none() && core.held_bytes() > 0 {
+            return broken("ME-1", format!("#{process} holds {} bytes of a scan that is over", core.held_bytes()));
         }
         // ME-1: the budget, one batch beyond it, and as much again for columns.
         let most = 2 * (self.settings.bytes_max + here.largest + self.workload.largest_txn());

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The numbers of a world.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     /// Seed of latencies and of what windows of faults hit.
     pub seed: u64,
@@ -37,6 +38,10 @@ pub struct Settings {
     pub slow_turns: bool,
     /// Longest call, in milliseconds.
     pub latency_ms: u64,
+    /// Messages that a component takes at once, if fewer than a page has.
+    pub take_max: u32,
+    /// Turns in a journal before a snapshot is taken.
+    pub journal_turns_max: usize,
 }
 
 impl Default for Settings {
@@ -58,6 +63,8 @@ impl Default for Settings {
             shuffle: false,
             slow_turns: false,
             latency_ms: 10,
+            take_max: u32::MAX,
+            journal_turns_max: 1_024,
         }
     }
 }
@@ -121,6 +128,10 @@ pub enum Trouble {
     SwapPowerLoss,
     /// The pchannel moves at a step of a swap, while the old owner goes on with it.
     SwapMoved,
+    /// A save is taken and dropped: the peer says that it keeps what it had.
+    SaveIgnored,
+    /// No file can be written, for as long as the window lasts.
+    DiskFull,
 }
 
 /// One thing that happens.
@@ -229,6 +240,11 @@ pub enum Op {
     /// Rows whose tick was passed.
     Late {
         /// Chooses collection and shard.
+        at: u64,
+    },
+    /// Rows for a segment that was flushed before: nobody may write that.
+    AfterFlush {
+        /// Chooses the segment.
         at: u64,
     },
     /// A flush of a segment that nobody knows.

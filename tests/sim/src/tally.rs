@@ -41,6 +41,20 @@ impl Tally {
     }
 }
 
+/// Runs of fewer seeds say nothing about how often something happens.
+const RUNS_LEAST: u64 = 2_000;
+/// How often, in a thousand seeds, every fault strikes and every state is met, at least.
+const LEAST: u64 = 2;
+
+impl Tally {
+    /// What struck, or was met, too rarely to prove anything: id, words, count. Nothing for short runs.
+    pub fn too_rare(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let least = if self.runs < RUNS_LEAST { 0 } else { (LEAST * self.runs).div_ceil(1_000) };
+        let counted = FAULTS.iter().chain(&SOMETIMES).map(|&(id, words)| (id, words, self.counts.get(id).copied().unwrap_or_default()));
+        counted.filter(|(_, _, count)| *count < least).collect()
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { runs, steps, actions, rows, .. } = self;
@@ -54,7 +68,7 @@ impl fmt::Display for Tally {
 }
 
 /// States that every longer run must have met: what never happens proves nothing.
-pub const SOMETIMES: [(&str, &str); 39] = [
+pub const SOMETIMES: [(&str, &str); 50] = [
     ("S-01", "channel detached"),
     ("S-02", "instance rebuilt from the journal"),
     ("S-03", "instance rebuilt from a snapshot"),
@@ -94,4 +108,15 @@ pub const SOMETIMES: [(&str, &str); 39] = [
     ("S-37", "process begins with a version on probation"),
     ("S-38", "swap after a message was set aside"),
     ("S-39", "snapshot of an older form converted"),
+    ("S-40", "process killed while a channel catches up"),
+    ("S-41", "power loss while a channel catches up"),
+    ("S-42", "channel detached in a recovery"),
+    ("S-43", "pressure while a channel catches up"),
+    ("S-44", "flusher fenced while it writes"),
+    ("S-45", "process dead with a save under way"),
+    ("S-46", "records truncated while a channel catches up"),
+    ("S-47", "dead letter in a transaction"),
+    ("S-48", "collection dropped while a channel of it catches up"),
+    ("S-49", "coordinator restarted while a flusher recovers"),
+    ("S-50", "process dead while it writes"),
 ];

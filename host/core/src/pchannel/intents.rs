@@ -134,7 +134,7 @@ impl Pchannel {
             }
         }
         let s = account.segments.entry(segment).or_default();
-        if flush && s.ended && s.staged.is_empty() {
+        if flush && s.ended && s.staged.front().is_none_or(|&o| o > up_to) {
             // A repeated Flush: it stands already.
             self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Ok(Answer::Synced(0)));
             return Ok(());
@@ -145,8 +145,16 @@ impl Pchannel {
             self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
             return Ok(());
         }
+        if let Some(refusal) = s.refused.clone() {
+            // The turn that wants this began before the component heard of it.
+            self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
+            return Ok(());
+        }
         if s.sealed {
-            return Err(format!("segment {segment} is sealed already"));
+            return match s.staged.front().filter(|&&o| o <= up_to).copied() {
+                Some(later) => self.after_flush(ticket, channel, segment, (up_to, later)),
+                None => Err(format!("segment {segment} is sealed already")),
+            };
         }
         // The dml position covers a whole tick: a batch that ended inside a group would make duplicates of the rest of it (FL-2).
         let taken = s.staged.partition_point(|&o| o <= up_to);
@@ -156,11 +164,28 @@ impl Pchannel {
             return Err(format!("message {up_to} lies inside a group: rows of segment {segment} with the same tick come after it"));
         }
         if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to && !is_on(Switch::FlushWithStagedRows)) {
-            return Err(format!("segment {segment} would be complete with message {later} staged after {up_to}"));
+            let ends_segments = |waits: &[Wait]| waits.iter().any(|w| matches!(w, Wait::Complete(_)));
+            return match account.pins.get(&up_to).map(|pin| &pin.what) {
+                Some(Pinned::Control(waits)) if ends_segments(waits) => self.after_flush(ticket, channel, segment, (up_to, later)),
+                _ => Err(format!("segment {segment} would be complete with message {later} staged after {up_to}")),
+            };
         }
         s.sealed = flush;
         s.jobs.push_back(Job { ticket, up_to, flush, batch: Vec::new(), running: false });
         self.run_jobs(channel, Target::Segment(segment));
+        Ok(())
+    }
+
+    /// The log has rows for a segment after its flush: that is no fault of the component, and nothing that it can mend.
+    fn after_flush(
+        &mut self,
+        ticket: Ticket,
+        channel: ChannelIndex,
+        segment: i64,
+        (up_to, later): (Ordinal, Ordinal),
+    ) -> Result<(), String> {
+        let detail = format!("message {later} inserts into segment {segment} after its flush");
+        self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(Refusal::new(RefusalKind::Permanent, detail)));
         Ok(())
     }
 
@@ -254,13 +279,11 @@ impl Pchannel {
         let mut answered = Vec::new();
         for &(channel, at) in checkpoints {
             match self.may_report(channel, at) {
-                Ok(position) => entries.push((channel, at, position)),
+                Ok(Some((at, position))) => entries.push((channel, at, position)),
+                Ok(None) => answered.push((channel, self.channels.get(&channel).map_or(0, |c| c.stored))),
                 Err(why) => {
                     let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
                     answered.push((channel, stored));
-                    if self.is_out_of_sight(channel, at) && !is_mutated(Mutant::GuardBlames) {
-                        continue;
-                    }
                     self.counters.guard_refusals += 1;
                     let text = format!("the guard refuses checkpoint {at} of {}: {why}", self.name_of(channel));
                     self.out.push(Action::Notice(Weight::Error, text));
@@ -281,40 +304,28 @@ impl Pchannel {
         self.begin(Purpose::Report { ticket, entries }, Work::Call(Call::ReportCheckpoints(named)));
     }
 
-    /// CK-1, CK-2: the checkpoint moves forward, and nothing that is not verified lies before it.
-    fn may_report(&self, channel: ChannelIndex, at: Ordinal) -> Result<Position, String> {
+    /// CK-1, CK-2: the checkpoint moves forward, and nothing that is not verified lies before it. Where the host waits for something that no
+    /// component has to do, it goes as far as that. `None` is no fault of the component, and has no effect: it cannot know what ended since
+    /// its turn began, nor that its report stands already.
+    fn may_report(&self, channel: ChannelIndex, at: Ordinal) -> Result<Option<(Ordinal, Position)>, String> {
         self.delivered(at)?;
         let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
         if at <= account.stored && !is_on(Switch::CheckpointsMoveBack) {
-            return Err(format!("it would not move forward from {}", account.stored));
+            let stands = at == account.stored;
+            return if stands { Ok(None) } else { Err(format!("it would not move forward from {}", account.stored)) };
         }
-        if let Some(floor) = account.floor().filter(|&floor| at > floor && !is_on(Switch::IgnorePins)) {
-            return Err(format!("message {floor} is not finished"));
+        let floor = account.floor().filter(|&floor| at > floor && !is_on(Switch::IgnorePins));
+        if let Some((floor, pin)) = floor.and_then(|floor| Some((floor, account.pins.get(&floor)?))) {
+            let (host_waits, forward) = (pin.waits_for_the_host_alone(), floor > account.stored);
+            let as_far = || forward.then(|| (floor, pin.position.clone()));
+            return if host_waits && !is_mutated(Mutant::GuardBlames) {
+                Ok(as_far())
+            } else {
+                Err(format!("message {floor} is not finished"))
+            };
         }
-        match account.pins.get(&at) {
-            Some(pin) => Ok(pin.position.clone()),
-            None => self
-                .position_for(account, at)
-                .ok_or_else(|| "it names neither a waiting message nor a recent end of a group that the channel has read".to_owned()),
-        }
-    }
-
-    /// Whether a component cannot know why a checkpoint is not reported: the host itself waits for the record of a schema, or it remembers that
-    /// end of a group no more. It is answered with what is stored, reports again with its period, and has counted nothing wrong.
-    fn is_out_of_sight(&self, channel: ChannelIndex, at: Ordinal) -> bool {
-        let Some(account) = self.channels.get(&channel).filter(|c| c.is_served() && at > c.stored && at <= self.handed) else {
-            return false;
-        };
-        let is_own = |pin: &Pin| matches!(&pin.what, Pinned::Control(waits) if waits.iter().all(|w| *w == Wait::Schema));
-        let mut before = account.pins.range(..at).map(|(_, pin)| pin).peekable();
-        match before.peek() {
-            Some(_) => before.all(is_own),
-            None => self.is_forgotten(at),
-        }
-    }
-
-    fn is_forgotten(&self, at: Ordinal) -> bool {
-        self.group_ends.front().is_some_and(|(first, _)| at < *first)
+        let position = account.pins.get(&at).map(|pin| pin.position.clone()).or_else(|| self.position_for(account, at));
+        Ok(position.map(|position| (at, position)))
     }
 
     /// CK-3: never past a live channel's checkpoint as read back, nor past a detached channel.

@@ -39,7 +39,7 @@ pub use swap::{Order, Probation, REFUSALS_MAX, SwapStep, Told, Verdict, Version}
 
 use crate::account::{ChannelAccount, Standing, Totals};
 use crate::calls::{Caller, Position};
-use crate::journal::Journal;
+use crate::journal::{Journal, TURNS_MAX};
 use crate::mutants::{Mutant, is_mutated};
 use crate::retry::{CallId, Calls, backoff_ms};
 use crate::switches::{Switch, is_on};
@@ -64,6 +64,8 @@ pub struct Limits {
     pub not_found_tolerance: u32,
     /// Writes that run at the same time.
     pub writes_max: usize,
+    /// Turns in the journal before a snapshot is taken, from which it starts anew.
+    pub journal_turns_max: usize,
     /// How long a new version of the component is on probation.
     pub probation: Probation,
     /// First wait before a detached channel is tried again, in milliseconds; it doubles. One second: most causes are a peer's restart.
@@ -81,6 +83,7 @@ impl Default for Limits {
             recovery_failures_max: 8,
             not_found_tolerance: 10,
             writes_max: 2,
+            journal_turns_max: TURNS_MAX,
             probation: Probation::default(),
             rejoin_first_ms: 1_000,
             rejoin_max_ms: 300_000,
@@ -359,7 +362,7 @@ impl Pchannel {
                 self.instance = Instance::Building;
                 self.out.push(Action::Build { version: self.swaps.version.clone(), resume: None, replay: Vec::new() });
             }
-            Instance::Ready if self.journal.wants_base() && !self.poison.is_searching() => {
+            Instance::Ready if self.journal.wants_base(self.limits.journal_turns_max) && !self.poison.is_searching() => {
                 self.instance = Instance::Snapshotting;
                 self.out.push(Action::Snapshot);
             }

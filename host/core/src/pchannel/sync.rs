@@ -73,6 +73,13 @@ impl Pchannel {
             let refusal = Refusal::new(RefusalKind::Permanent, format!("channel {} has no schema at tick {tick}", account.name));
             return self.end_job(channel, target, Err(refusal));
         };
+        // FL-2: rows are written with their own schema. The component ends its batches where it changes.
+        let last = bodies.last().map_or(tick, |b| b.1);
+        let other = account.schema_at(last).filter(|other| !Arc::ptr_eq(other, &schema) && matches!(target, Target::Segment(_)));
+        if other.is_some() && !is_mutated(Mutant::TwoSchemas) {
+            let detail = format!("the batch of segment {id} from tick {tick} to {last} has rows of two schemas");
+            return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Guard, detail)));
+        }
         let partition = match target {
             Target::Segment(_) => segment.map_or(0, |s| s.partition),
             Target::Deletes(partition) => partition,
@@ -278,7 +285,8 @@ impl Pchannel {
         self.end_job(channel, target, Ok(written.rows));
     }
 
-    /// Ends the sync that runs, and begins the next one.
+    /// Ends the sync that runs, and begins the next one. One that is refused takes those behind it along: their batches would begin with its
+    /// rows, and end somewhere else than the component said (FL-3), over a change of the schema too (FL-2).
     pub(super) fn end_job(&mut self, channel: ChannelIndex, target: Target, outcome: Result<u64, Refusal>) {
         let Some(account) = self.channels.get_mut(&channel) else { return };
         let Some(Job { ticket, up_to, flush, batch, .. }) = account.jobs(target).pop_front() else { return };
@@ -286,19 +294,33 @@ impl Pchannel {
             Target::Segment(id) => (IntentKind::Sync, id),
             Target::Deletes(partition) => (IntentKind::SyncDeletes, partition),
         };
+        let mut refused = Vec::new();
         if outcome.is_ok() {
             account.sync_ended(target, up_to);
         } else {
+            if !is_mutated(Mutant::NextAfterRefused) {
+                refused.extend(account.jobs(target).drain(..));
+            }
             if !is_mutated(Mutant::ForgetRestage) {
                 account.restage(target, &batch);
             }
-            if let (Target::Segment(id), true) = (target, flush)
+            if let (Target::Segment(id), true) = (target, flush || refused.iter().any(|job| job.flush))
                 && let Some(s) = account.segments.get_mut(&id)
             {
                 s.sealed = s.ended;
             }
+            if let (Target::Segment(id), Err(refusal)) = (target, &outcome)
+                && refusal.kind != RefusalKind::NotFound
+                && !is_mutated(Mutant::NextAfterRefused)
+                && let Some(s) = account.segments.get_mut(&id)
+            {
+                s.refused = Some(refusal.clone());
+            }
         }
-        self.complete(ticket, kind, channel, segment, up_to, outcome.map(Answer::Synced));
+        let behind = refused.into_iter().map(|job| (job.ticket, job.up_to));
+        for (ticket, up_to) in std::iter::once((ticket, up_to)).chain(behind) {
+            self.complete(ticket, kind, channel, segment, up_to, outcome.clone().map(Answer::Synced));
+        }
         self.run_jobs(channel, target);
     }
 }

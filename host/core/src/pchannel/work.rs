@@ -198,7 +198,15 @@ impl Pchannel {
     fn is_pointless(&self, purpose: &Purpose) -> bool {
         match purpose {
             Purpose::Rejoin { .. } | Purpose::CatchUp { .. } => true,
-            Purpose::Recovery { .. } => false,
+            _ => self.is_for_nobody(purpose),
+        }
+    }
+
+    /// Whether the work is for a channel that is not served any more. It may not be made again: the channel's new account begins with what the
+    /// coordinator says once nothing of the old one is at it.
+    fn is_for_nobody(&self, purpose: &Purpose) -> bool {
+        match purpose {
+            Purpose::Recovery { .. } | Purpose::Rejoin { .. } | Purpose::CatchUp { .. } => false,
             _ => purpose.channel().is_some_and(|c| self.channels.get(&c).is_none_or(|c| !c.is_live())),
         }
     }
@@ -245,8 +253,12 @@ impl Pchannel {
             }
             Err(CallError::Fenced(why)) if is_mutated(Mutant::FenceIsTransient) => self.calls.fail(id, call, why, self.now_ms),
             Err(CallError::Fenced(why)) => self.fence(why),
-            Err(CallError::NotFound(why)) if self.tolerates(&call) => self.calls.disbelieve(id, call, why, self.now_ms),
-            Ok(Outcome::Reply(Reply::Segment(found))) if self.doubts(&call, found.as_deref()) => {
+            Err(CallError::NotFound(why)) if !self.is_for_nobody(&call.what.purpose) && self.tolerates(&call) => {
+                self.calls.disbelieve(id, call, why, self.now_ms);
+            }
+            Ok(Outcome::Reply(Reply::Segment(found)))
+                if !self.is_for_nobody(&call.what.purpose) && self.doubts(&call, found.as_deref()) =>
+            {
                 self.calls.disbelieve(id, call, "a segment is not shown as it was said to be".to_owned(), self.now_ms);
             }
             result => self.settle(call.what, result),
@@ -402,7 +414,12 @@ impl Pchannel {
             // It is dropped already, or a sync that ran meanwhile got ahead of the drop.
             return self.begin(Purpose::ConfirmDrop { ticket, channel, segment, at }, Work::Call(Call::Segment { segment }));
         }
+        let registered = self.is_registered(channel, Target::Segment(segment));
         let outcome = match result {
+            // It was there: a drop that nobody has heard of is not done (CK-2).
+            Err(CallError::NotFound(why)) if registered && !is_mutated(Mutant::DropOvertakes) => {
+                Err(Refusal::new(RefusalKind::Permanent, format!("the coordinator has forgotten a segment: {why}")))
+            }
             Ok(_) | Err(CallError::NotFound(_)) => {
                 if let Some(account) = self.channels.get_mut(&channel) {
                     let known_dropped = account.segments.get(&segment).is_some_and(|s| s.dropped);
@@ -463,7 +480,10 @@ impl Pchannel {
 
     /// The coordinator says that a channel is dropped: its rows end here, and it holds nothing any more.
     fn channel_gone(&mut self, channel: ChannelIndex) {
-        // Of a detached one the component takes no messages any more: its catch-up, or the next recovery, ends it.
+        // Of a detached one the component takes no messages any more, and holds the consume checkpoint: both end when it is asked for again.
+        if self.channels.get(&channel).is_some_and(|c| matches!(c.standing, Standing::Detached { .. })) {
+            return self.rejoin_due(channel, self.now_ms);
+        }
         if !self.channels.get(&channel).is_some_and(|c| c.is_live() && !is_mutated(Mutant::DroppedStays)) {
             return;
         }

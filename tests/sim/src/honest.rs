@@ -1,0 +1,74 @@
+//! A component that does not lie is never refused by the guard, and no channel is given up without a trouble that explains it.
+//!
+//! The world hears both as an operator does: from what the flusher says.
+
+use crate::judge::{Verdict, broken};
+use crate::scenario::Trouble;
+use crate::world::{World, clip};
+
+/// How long a trouble explains what a channel is given up for, in milliseconds of virtual time: backoffs, and calls that are never answered,
+/// take their time.
+const EXPLAINS_MS: u64 = 900_000;
+
+/// Troubles of calls and files: work that keeps failing.
+const FAILING: [Trouble; 11] = [
+    Trouble::CallLost,
+    Trouble::AnswerLost,
+    Trouble::CallSilent,
+    Trouble::CallSlow,
+    Trouble::NotFound,
+    Trouble::StorageDown,
+    Trouble::StorageSlow,
+    Trouble::StorageReset,
+    Trouble::StoragePartial,
+    Trouble::DiskFull,
+    Trouble::SaveIgnored,
+];
+
+/// What a channel is given up for, and the troubles one of which must have struck.
+const REASONS: [(&str, &[Trouble]); 10] = [
+    ("and its work keeps failing: ", &FAILING),
+    ("its work keeps failing while it catches up: ", &FAILING),
+    ("it cannot be recovered, and the others do not wait for it: ", &FAILING),
+    ("the component faults on message ", &[Trouble::Trap]),
+    ("the coordinator has forgotten a segment: ", &[Trouble::NotFound, Trouble::StaleAnswer]),
+    ("no such thing, says a replica", &[Trouble::NotFound]),
+    ("a control message was set aside: ", &[Trouble::Trap]),
+    ("and does not show it", &[Trouble::StaleAnswer, Trouble::SaveIgnored]),
+    (" is not known", &[Trouble::NotFound, Trouble::StaleAnswer, Trouble::SaveIgnored]),
+    ("at the coordinator with ", &[Trouble::CallTwice, Trouble::CallSilent, Trouble::CallSlow, Trouble::StaleAnswer, Trouble::SaveIgnored]),
+];
+
+impl World<'_> {
+    /// A process says something to its operator.
+    pub(crate) fn heard(&mut self, process: usize, text: &str) -> Verdict {
+        self.trace.say(self.now, || format!("#{process} says: {}", clip(text)));
+        if text.starts_with("channel ") && text.contains(" is detached: ") {
+            self.met_by_detach(process);
+        }
+        if self.processes[process].lied {
+            return Ok(());
+        }
+        if text.starts_with("the guard refuses ") {
+            // What the host gave up by itself, its component hears of with the next turn.
+            let raced = text.ends_with("the channel is not served");
+            // The host may have rows that come after a flush before its component asks for the flush.
+            let after_flush = text.contains(" would be complete with message ") || text.ends_with("is sealed already");
+            let of = text.split_once(": ").and_then(|(head, _)| head.rsplit(' ').next());
+            let raced = raced || (after_flush && of.is_some_and(|vchannel| self.judge.is_excused(vchannel)));
+            return if raced { Ok(()) } else { broken("guard", format!("#{process} does not lie: {}", clip(text))) };
+        }
+        match text.strip_prefix("channel ").and_then(|rest| rest.split_once(" is detached: ")) {
+            Some((vchannel, reason)) if !self.is_explained(vchannel, reason) => {
+                broken("IS-1", format!("nothing explains that channel {vchannel} is detached: {}", clip(reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_explained(&self, vchannel: &str, reason: &str) -> bool {
+        let recent = |trouble: &Trouble| self.struck.get(trouble).is_some_and(|at| self.now <= at + EXPLAINS_MS);
+        let known = |(words, troubles): &(&str, &[Trouble])| reason.contains(words) && troubles.iter().any(recent);
+        self.judge.is_excused(vchannel) || REASONS.iter().any(known)
+    }
+}
