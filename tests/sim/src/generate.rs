@@ -111,6 +111,7 @@ fn settings(seed: u64, rng: &mut Rng) -> Settings {
         shuffle: rng.percent(40),
         slow_turns: rng.percent(30),
         latency_ms: rng.one_of(&[2, 20, 200]),
+        served_after_ms: 0,
     }
 }
 

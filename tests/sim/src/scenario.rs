@@ -37,6 +37,9 @@ pub struct Settings {
     pub slow_turns: bool,
     /// Longest call, in milliseconds.
     pub latency_ms: u64,
+    /// How long nobody serves the pchannels at first, in milliseconds.
+    #[serde(default)]
+    pub served_after_ms: u64,
 }
 
 impl Default for Settings {
@@ -58,6 +61,7 @@ impl Default for Settings {
             shuffle: false,
             slow_turns: false,
             latency_ms: 10,
+            served_after_ms: 0,
         }
     }
 }
