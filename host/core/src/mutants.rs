@@ -115,6 +115,14 @@ pub enum Mutant {
     ProvenForgotten,
     /// An order in a recovery is forgotten.
     OrderLost,
+    /// Recovery information has the newest schema alone.
+    SchemasForgotten,
+    /// A segment's drop that was ignored counts as done.
+    DropIgnoredIsDone,
+    /// What a read-back does not show is gone, at once.
+    ReadBackBelieved,
+    /// An attempt that is never answered counts for ever.
+    AttemptsCountForEver,
 }
 
 #[cfg(feature = "switches")]
@@ -140,7 +148,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 54] = [
+pub const ALL: [(&str, Mutant); 58] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -195,4 +203,8 @@ pub const ALL: [(&str, Mutant); 54] = [
     ("probation-for-ever", Mutant::ProbationForEver),
     ("proven-forgotten", Mutant::ProvenForgotten),
     ("order-lost", Mutant::OrderLost),
+    ("schemas-forgotten", Mutant::SchemasForgotten),
+    ("drop-ignored-is-done", Mutant::DropIgnoredIsDone),
+    ("read-back-believed", Mutant::ReadBackBelieved),
+    ("attempts-count-for-ever", Mutant::AttemptsCountForEver),
 ];

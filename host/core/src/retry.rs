@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
+use crate::mutants::{Mutant, is_mutated};
+
 /// Names a call between an action and its event.
 pub type CallId = u64;
 /// Whom a call changes something for, such as a channel.
@@ -151,7 +153,9 @@ impl<T: Clone> Calls<T> {
         }
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
             self.deadlines.remove(&(at, id));
-            self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
+            if !is_mutated(Mutant::AttemptsCountForEver) {
+                self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
+            }
             overdue.extend(self.take(id).map(|call| (id, call)));
         }
         overdue

@@ -166,7 +166,7 @@ fn of_the_log() -> Vec<Story> {
         ),
         story(
             "dropped-with-rows-on-their-way",
-            "",
+            "guest-drop-not-forwarded",
             small(),
             vec![
                 (0, always(Trouble::StorageSlow, 600)),
@@ -182,7 +182,7 @@ fn of_the_log() -> Vec<Story> {
         ),
         story(
             "a-schema-older-than-the-checkpoint",
-            "guest-no-cut-before-schema",
+            "core-schemas-forgotten",
             small(),
             vec![
                 (0, create(1)),
@@ -200,7 +200,7 @@ fn of_the_log() -> Vec<Story> {
         ),
         story(
             "deletes-across-a-field-more",
-            "core-deletes-not-pinned",
+            "guest-deletes-forgotten",
             small(),
             vec![
                 (0, create(1)),
@@ -227,11 +227,13 @@ fn of_the_log() -> Vec<Story> {
                 (0, create(2)),
                 (200, rows(9)),
                 (300, rows_beside(3)),
+                (400, Op::Window { trouble: Trouble::Lies, ms: 3_000, percent: 30 }),
                 (800, rows(12)),
-                (70_000, rows(12)),
-                (70_600, rows(12)),
-                (71_000, kill()),
-                (72_000, rows(3)),
+                (1_200, rows(12)),
+                (1_700, rows(12)),
+                (2_200, rows(12)),
+                (4_000, rows_beside(3)),
+                (4_500, kill()),
             ],
         ),
         story(
@@ -268,7 +270,7 @@ fn of_the_coordinator() -> Vec<Story> {
     vec![
         story(
             "a-recovery-that-is-cut-short",
-            "core-old-answers",
+            "",
             small(),
             vec![
                 (0, create(2)),
@@ -284,7 +286,7 @@ fn of_the_coordinator() -> Vec<Story> {
         ),
         story(
             "saved-and-not-heard-of",
-            "core-partial-lists",
+            "guest-rows-at-dml-again",
             small(),
             // The save is applied, its answer is lost, another owner meets the same rows.
             vec![
@@ -313,7 +315,7 @@ fn of_the_coordinator() -> Vec<Story> {
         ),
         story(
             "flushed-by-two-lives-of-one-owner",
-            "core-flushed-overwritten",
+            "core-flushed-not-listed",
             small(),
             vec![
                 (0, create(1)),
@@ -328,17 +330,16 @@ fn of_the_coordinator() -> Vec<Story> {
         ),
         story(
             "dropped-after-it-was-flushed",
-            "core-older-saves",
+            "core-flushed-not-listed",
             small(),
+            // A sync's save comes a second time when its segment is complete, and when its partition is dropped.
             vec![
                 (0, create(1)),
-                (200, rows(3)),
-                (210, Op::Insert { at: 1 << 32, rows: 3, width: 20 }),
-                (400, Op::FlushAll { at: 0 }),
-                (500, always(Trouble::CallTwice, 500)),
-                (600, Op::DropPartition { at: 0 }),
-                (602, kill()),
-                (1_000, rows(3)),
+                (200, Op::Window { trouble: Trouble::CallTwice, ms: 300, percent: 100 }),
+                (210, rows(9)),
+                (220, Op::Insert { at: 1 << 32, rows: 9, width: 20 }),
+                (600, Op::FlushAll { at: 0 }),
+                (2_000, Op::DropPartition { at: 0 }),
                 (8_000, rows(3)),
             ],
         ),
@@ -397,7 +398,7 @@ fn of_the_coordinator() -> Vec<Story> {
         ),
         story(
             "power-is-lost-with-everything-on-its-way",
-            "",
+            "core-larger-start",
             small(),
             vec![
                 (0, create(2)),
@@ -417,22 +418,24 @@ fn of_the_coordinator() -> Vec<Story> {
 /// Storage and memory.
 fn of_the_storage() -> Vec<Story> {
     let burst = |from: u64| (0..40).map(move |n| (from, Op::Insert { at: (n & 1) << 16, rows: 4, width: 400 }));
-    let tight = Settings { bytes_max: 6_000, page_max: 16, ..small() };
+    let tight = Settings { bytes_max: 6_000, page_max: 4, delivery_max: 4, ..small() };
     let mut away = vec![(0, create(2)), (200, rows(9)), (300, always(Trouble::StorageDown, 20_000)), (400, rows(9)), (500, rows_beside(9))];
     away.extend([(600, Op::Flush { at: 0 }), (700, deletes(3)), (25_000, rows(3))]);
     let mut away_and_full = vec![(0, create(2)), (200, always(Trouble::StorageDown, 15_000))];
     away_and_full.extend(burst(400));
     away_and_full.extend([(3_000, kill()), (16_000, rows(3))]);
-    let mut flood = vec![(0, create(2))];
+    let mut flood = vec![(0, create(2)), (100, always(Trouble::StorageSlow, 2_000))];
     flood.extend(burst(200));
     flood.extend((0..30).map(|_| (210, deletes(4))));
     flood.extend(burst(220));
+    let mut hoard = vec![(0, create(2))];
+    hoard.extend(burst(200));
     vec![
-        story("storage-is-away", "core-forget-restage", small(), away),
-        story("storage-is-away-and-memory-is-full", "switch-read-over-budget", tight.clone(), away_and_full),
+        story("storage-is-away", "core-write-keeps-place", small(), away),
+        story("storage-is-away-and-memory-is-full", "core-write-keeps-place", tight.clone(), away_and_full),
         story(
             "storage-is-slow",
-            "",
+            "core-jobs-in-parallel",
             small(),
             vec![
                 (0, create(2)),
@@ -444,10 +447,16 @@ fn of_the_storage() -> Vec<Story> {
                 (45_000, rows(3)),
             ],
         ),
-        story("ten-times-the-budget", "guest-pressure-ignored", tight, flood),
+        story(
+            "one-large-batch-and-little-memory",
+            "guest-pressure-ignored",
+            Settings { insert_bytes_max: 1 << 20, ..tight.clone() },
+            hoard,
+        ),
+        story("ten-times-the-budget", "switch-read-over-budget", tight.clone(), flood),
         story(
             "deletes-hold-the-checkpoint",
-            "core-deletes-not-pinned",
+            "guest-deletes-forgotten",
             small(),
             vec![
                 (0, create(1)),
@@ -463,7 +472,7 @@ fn of_the_storage() -> Vec<Story> {
         ),
         story(
             "files-cut-short-and-answers-lost",
-            "",
+            "core-write-keeps-place",
             small(),
             vec![
                 (0, create(1)),

@@ -288,7 +288,9 @@ impl Pchannel {
             Purpose::ConfirmDrop { .. } => found.is_none_or(|s| s.state != SegmentState::Dropped && s.dml.is_none()),
             _ => false,
         };
-        is_old && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+        is_old
+            && !is_mutated(Mutant::ReadBackBelieved)
+            && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
@@ -398,7 +400,9 @@ impl Pchannel {
     }
 
     fn segment_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, result: Result<Outcome, CallError>) {
-        if let Ok(Outcome::Reply(Reply::Ignored(_))) = result {
+        if let Ok(Outcome::Reply(Reply::Ignored(_))) = result
+            && !is_mutated(Mutant::DropIgnoredIsDone)
+        {
             // It is dropped already, or a sync that ran meanwhile got ahead of the drop.
             return self.begin(Purpose::ConfirmDrop { ticket, channel, segment, at }, Work::Call(Call::Segment { segment }));
         }
