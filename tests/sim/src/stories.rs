@@ -253,14 +253,7 @@ fn of_the_log() -> Vec<Story> {
             "a-channel-that-nobody-listed",
             "guest-unlisted-ignored",
             small(),
-            vec![
-                (0, kill()),
-                (5, create(1)),
-                (300, rows(3)),
-                (600, create(1)),
-                (800, Op::Insert { at: 1, rows: 3, width: 20 }),
-                (805, kill()),
-            ],
+            vec![(200, create(1)), (300, rows(3)), (600, create(1)), (800, Op::Insert { at: 1, rows: 3, width: 20 })],
         ),
     ]
 }

@@ -430,7 +430,8 @@ impl Pchannel {
 
     /// Drops a segment as it is stored now, unless it is dropped by now. One that the peer keeps and does not show is not done (CK-2).
     fn confirm_drop(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, stored: Option<SegmentInfo>) {
-        if stored.as_ref().is_some_and(|s| s.state == SegmentState::Dropped) {
+        let is_dropped = |s: &SegmentInfo| s.state == SegmentState::Dropped;
+        if stored.as_ref().map_or(is_mutated(Mutant::ReadBackBelieved), is_dropped) {
             return self.segment_dropped(ticket, channel, segment, at, Ok(Outcome::Reply(Reply::Done)));
         }
         let Some((s, dml)) = stored.and_then(|s| s.dml.clone().map(|dml| (s, dml))) else {
