@@ -123,6 +123,10 @@ pub enum Mutant {
     ReadBackBelieved,
     /// An attempt that is never answered counts for ever.
     AttemptsCountForEver,
+    /// A recovery waits for the flush messages that it appends.
+    AppendsAwaited,
+    /// A call of an instance that was lost is made again when it was not answered in time.
+    MadeAgainInBackoff,
 }
 
 #[cfg(feature = "switches")]
@@ -148,7 +152,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 58] = [
+pub const ALL: [(&str, Mutant); 60] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -207,4 +211,6 @@ pub const ALL: [(&str, Mutant); 58] = [
     ("drop-ignored-is-done", Mutant::DropIgnoredIsDone),
     ("read-back-believed", Mutant::ReadBackBelieved),
     ("attempts-count-for-ever", Mutant::AttemptsCountForEver),
+    ("appends-awaited", Mutant::AppendsAwaited),
+    ("made-again-in-backoff", Mutant::MadeAgainInBackoff),
 ];

@@ -268,6 +268,13 @@ pub enum Op {
         /// How long.
         ms: u64,
     },
+    /// From here on the log takes no messages of flushers: nobody drained it for too long.
+    LogRefuses {
+        /// Chooses the pchannel.
+        at: u64,
+        /// It does not say so, and answers nothing.
+        silent: bool,
+    },
     /// The power is gone everywhere.
     PowerLoss,
     /// The coordinator dies between the call that it works on and its commit, and is back at once.

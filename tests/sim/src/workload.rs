@@ -217,6 +217,10 @@ impl World<'_> {
                     self.after(ms, Ev::Resume(owner));
                 }
             }
+            Op::LogRefuses { at, silent } => {
+                let p = (at % self.logs.len() as u64) as usize;
+                self.logs[p].refuses = Some(silent);
+            }
             Op::PowerLoss => return self.lose_power(),
             Op::CoordinatorRestart => self.restart_coordinator(),
             Op::ClockJump { ms } => self.clock += ms,

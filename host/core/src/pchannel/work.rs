@@ -152,7 +152,8 @@ impl Pchannel {
 
     fn send(&mut self, id: CallId, work: Work) {
         // Files and scans take the time they take.
-        let deadline = (matches!(work, Work::Call(_)) && !is_mutated(Mutant::NoDeadline)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
+        let has_deadline = matches!(work, Work::Call(_) | Work::AppendFlush { .. }) && !is_mutated(Mutant::NoDeadline);
+        let deadline = has_deadline.then(|| self.now_ms.saturating_add(DEADLINE_MS));
         let owner = self.calls.get(id).and_then(|call| owner(&call.what.purpose, &work));
         self.calls.sent(id, owner, deadline);
         self.out.push(Action::Begin { id, work });
@@ -161,6 +162,10 @@ impl Pchannel {
     /// Calls without an answer count as failed, and are made again: every call may be repeated.
     pub(super) fn give_up_overdue(&mut self) {
         for (id, call) in self.calls.overdue(self.now_ms) {
+            // The next recovery asks for what is still wanted: it begins when nothing is out.
+            if matches!(self.phase, Phase::Backoff(_)) && !is_mutated(Mutant::MadeAgainInBackoff) {
+                continue;
+            }
             let why = format!("no answer within {} s", DEADLINE_MS / 1_000);
             if self.is_pointless(&call.what.purpose) {
                 self.settle(call.what, Err(CallError::Transient(why)));
@@ -317,8 +322,13 @@ impl Pchannel {
                 self.detach_and_tell(channel, format!("its catch-up scan could not be opened: {error}"));
             }
             (Purpose::AppendFlush { ticket, channel, segment }, result) => {
-                let outcome = result.map(|_| Answer::Nothing).map_err(refusal);
-                self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, outcome);
+                if let Err(error) = result {
+                    let text = format!("segment {segment} of the old architecture stays unsealed: {error}");
+                    self.out.push(Action::Notice(Weight::Error, text));
+                }
+                if is_mutated(Mutant::AppendsAwaited) {
+                    self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, Ok(Answer::Nothing));
+                }
             }
             (Purpose::LoadConsume { ticket, channels }, Ok(Outcome::Reply(Reply::Consume(stored)))) => {
                 self.open_scan(ticket, &channels, stored)
