@@ -157,3 +157,18 @@ fn one_log_gives_equal_bytes_after_a_crash_or_a_power_loss_at_any_action() {
     }
     println!("{runs} runs");
 }
+
+#[test]
+fn batches_after_a_flush_are_as_large_as_before_it() {
+    let mut ops = vec![(0, Op::Create { shards: 1, partitions: 1 })];
+    ops.extend((0..40).map(|n| (100 + n, Op::Insert { at: 0, rows: 3, width: 20 })));
+    ops.push((200, Op::Flush { at: 0 }));
+    ops.extend((0..40).map(|n| (300 + n, Op::Insert { at: 0, rows: 3, width: 20 })));
+    let scenario = Scenario { settings: Settings { insert_bytes_max: 600, ..Settings::default() }, ops, cuts: Vec::new() };
+    for scenario in [scenario.clone(), late(scenario)] {
+        let (_, found) = contents("a flush in between", &scenario);
+        let batches: Vec<usize> =
+            found.iter().filter(|((_, kind, field), _)| (*kind, *field) == ("insert", 100)).map(|(_, f)| f.len()).collect();
+        assert!(batches.len() == 2 && batches[0] == batches[1] && (2..20).contains(&batches[0]), "{batches:?} files of 40 messages each");
+    }
+}
