@@ -127,6 +127,12 @@ pub enum Mutant {
     AppendsAwaited,
     /// A call of an instance that was lost is made again when it was not answered in time.
     MadeAgainInBackoff,
+    /// A schema that is met after a later one is not recorded.
+    SchemaOvertaken,
+    /// The last end of a group that the component has read is forgotten among later ones.
+    ReadEndForgotten,
+    /// The rest of a group that has begun waits for room.
+    GroupWaitsForRoom,
 }
 
 #[cfg(feature = "switches")]
@@ -152,7 +158,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 60] = [
+pub const ALL: [(&str, Mutant); 63] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -213,4 +219,7 @@ pub const ALL: [(&str, Mutant); 60] = [
     ("attempts-count-for-ever", Mutant::AttemptsCountForEver),
     ("appends-awaited", Mutant::AppendsAwaited),
     ("made-again-in-backoff", Mutant::MadeAgainInBackoff),
+    ("schema-overtaken", Mutant::SchemaOvertaken),
+    ("read-end-forgotten", Mutant::ReadEndForgotten),
+    ("group-waits-for-room", Mutant::GroupWaitsForRoom),
 ];

@@ -456,7 +456,16 @@ fn of_the_storage() -> Vec<Story> {
     flood.extend(burst(220));
     let mut hoard = vec![(0, create(2))];
     hoard.extend(burst(200));
+    let mut large = vec![(0, create(1)), (200, begin())];
+    large.extend((0..8).map(|n| (300 + n, body(4))));
+    large.extend([(400, rows(3)), (500, commit()), (600, rows(3))]);
     vec![
+        story(
+            "a-transaction-larger-than-the-budget",
+            "core-group-waits-for-room",
+            Settings { bytes_max: 3_000, page_max: 1, delivery_max: 1, scan_bytes_max: 0, ..small() },
+            large,
+        ),
         story("storage-is-away", "core-write-keeps-place", small(), away),
         story("storage-is-away-and-memory-is-full", "core-write-keeps-place", tight.clone(), away_and_full),
         story(

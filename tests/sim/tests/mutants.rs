@@ -14,7 +14,10 @@ const LIFE_MAX_S: u64 = 60;
 const A_DAY: usize = 10;
 
 /// Mutants that no seed has brought to light within 20 s: what the simulator does not see yet. They are not among an ordinary run's.
-const NOT_SEEN_YET: [&str; 14] = [
+const NOT_SEEN_YET: [&str; 16] = [
+    // Rare: a scenario file and a story are about them.
+    "core read-back-believed",
+    "core group-waits-for-room",
     "core ignored-is-done",
     "core confirm-without-files",
     "core recover-at-once",

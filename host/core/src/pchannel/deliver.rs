@@ -295,7 +295,9 @@ impl Pchannel {
     /// has read stays known, however many wait behind it: it is the one that it names.
     pub(super) fn note_group_end(&mut self, position: Position) {
         self.group_ends.push_back((self.next_ordinal - 1, position));
-        while self.group_ends.len() > self.limits.group_ends_max && self.group_ends.get(1).is_some_and(|(next, _)| *next <= self.handed) {
+        while self.group_ends.len() > self.limits.group_ends_max
+            && self.group_ends.get(1).is_some_and(|(next, _)| *next <= self.handed || is_mutated(Mutant::ReadEndForgotten))
+        {
             self.group_ends.pop_front();
         }
     }
@@ -493,6 +495,9 @@ impl Pchannel {
         let Some(account) = self.channels.get_mut(&place.channel) else { return };
         // A later one may be recorded already: its record can overtake this one's.
         let Err(at) = account.schemas.binary_search_by_key(&place.position.tick, |(from, _)| *from) else { return };
+        if at < account.schemas.len() && is_mutated(Mutant::SchemaOvertaken) {
+            return;
+        }
         if account.seek.as_ref().is_some_and(|seek| place.position.tick < seek.tick) {
             return;
         }

@@ -310,7 +310,9 @@ impl Pchannel {
 
     /// A group that has begun is read to its end: nothing of it can be written before, so waiting for room could last for ever.
     fn may_read(&self, has_begun: bool) -> bool {
-        let room = has_begun || self.held_bytes() < self.limits.bytes_max || is_on(Switch::ReadOverBudget);
+        let room = (has_begun && !is_mutated(Mutant::GroupWaitsForRoom))
+            || self.held_bytes() < self.limits.bytes_max
+            || is_on(Switch::ReadOverBudget);
         self.phase == Phase::Working && room && self.ready.len() < 64
     }
 

@@ -293,9 +293,7 @@ impl Pchannel {
             Purpose::ConfirmDrop { .. } => found.is_none_or(|s| s.state != SegmentState::Dropped && s.dml.is_none()),
             _ => false,
         };
-        is_old
-            && !is_mutated(Mutant::ReadBackBelieved)
-            && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+        is_old && !is_mutated(Mutant::ReadBackBelieved) && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
