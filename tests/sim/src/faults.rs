@@ -3,7 +3,7 @@
 use crate::scenario::{Op, Successor, Trouble};
 
 /// Every fault: id and words.
-pub const FAULTS: [(&str, &str); 50] = [
+pub const FAULTS: [(&str, &str); 51] = [
     ("F-01", "call lost before it was applied"),
     ("F-02", "answer lost after the call was applied"),
     ("F-03", "call never answered"),
@@ -54,6 +54,7 @@ pub const FAULTS: [(&str, &str); 50] = [
     ("F-48", "successor that does not start"),
     ("F-49", "swap ordered twice"),
     ("F-50", "log takes no messages"),
+    ("F-51", "rows after their segment's flush"),
 ];
 
 /// The id of a window's trouble.
@@ -67,6 +68,7 @@ pub fn id_of_op(op: &Op) -> Option<&'static str> {
         Op::Kill { same_term: false, .. } => "F-18",
         Op::Kill { same_term: true, .. } => "F-19",
         Op::LogRefuses { .. } => "F-50",
+        Op::Belated { .. } => "F-51",
         Op::PowerLoss => "F-20",
         Op::Move { .. } => "F-21",
         Op::Pause { .. } => "F-22",

@@ -235,6 +235,11 @@ pub enum Op {
         /// Chooses collection and shard.
         at: u64,
     },
+    /// Rows of a segment that was flushed before: nobody can take them, and their channel is given up.
+    Belated {
+        /// Chooses collection and shard.
+        at: u64,
+    },
     /// A flush of a segment that nobody knows.
     Orphan {
         /// Chooses collection and shard.

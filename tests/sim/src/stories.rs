@@ -417,6 +417,23 @@ fn of_the_coordinator() -> Vec<Story> {
             ],
         ),
         story(
+            "rows-after-their-seal",
+            "core-flushed-overwritten",
+            small(),
+            // Their channel is given up at each recovery, and its neighbour goes on.
+            vec![
+                (0, create(2)),
+                (200, rows(3)),
+                (210, rows_beside(3)),
+                (300, Op::Seal { at: 0 }),
+                (400, Op::Belated { at: 0 }),
+                (500, rows(3)),
+                (600, rows_beside(9)),
+                (700, Op::Flush { at: 1 << 16 }),
+                (900, rows_beside(3)),
+            ],
+        ),
+        story(
             "full-and-flushed-at-once",
             "core-jobs-in-parallel",
             Settings { latency_ms: 40, ..small() },

@@ -190,6 +190,7 @@ impl World<'_> {
             Op::Unknown { at } => self.unknown(at),
             Op::Malformed { at } => self.malformed(at),
             Op::Late { at } => self.late(at),
+            Op::Belated { at } => self.belated(at),
             Op::Orphan { at } => self.orphan(at),
             Op::Stray { at } => self.stray(at),
             Op::Kill { at, after_ms, same_term } => {
@@ -582,6 +583,19 @@ impl World<'_> {
         if self.logs[p].last_tick() > 0 {
             self.append(p, vec![Append { late: true, ..Append::new(message, effect) }]);
         }
+    }
+
+    fn belated(&mut self, at: u64) {
+        let Some((collection, vchannel)) = self.workload.choose(at) else { return };
+        let dropped = &self.workload.collections[collection].dropped_partitions;
+        let is_old = |s: &Growing| s.sealed && s.vchannel == vchannel && !dropped.contains(&s.partition);
+        let Some((segment, partition)) = self.workload.segments.iter().find(|(_, s)| is_old(s)).map(|(&id, s)| (id, s.partition)) else {
+            return;
+        };
+        let (message, _) = self.rows(collection, &vchannel, partition, segment, 2, 5);
+        let p = self.pchannel(&vchannel);
+        self.workload.hazards.insert(p);
+        self.append(p, vec![Append::new(message, Effect::Hazard { vchannel })]);
     }
 
     fn orphan(&mut self, at: u64) {
