@@ -625,7 +625,9 @@ impl Pchannel {
             return;
         }
         let mut failing: BTreeMap<ChannelIndex, &str> = BTreeMap::new();
-        for call in self.calls.iter().filter(|c| c.failures >= HOARDER_FAILURES) {
+        // A message that the log does not take holds no rows.
+        let holds_rows = |purpose: &work::Purpose| !matches!(purpose, work::Purpose::AppendFlush { .. });
+        for call in self.calls.iter().filter(|c| c.failures >= HOARDER_FAILURES && holds_rows(&c.what.purpose)) {
             if let (Some(channel), Some(error)) = (call.what.purpose.channel(), &call.last_error) {
                 failing.insert(channel, error);
             }
