@@ -295,9 +295,7 @@ impl Pchannel {
     /// has read stays known, however many wait behind it: it is the one that it names.
     pub(super) fn note_group_end(&mut self, position: Position) {
         self.group_ends.push_back((self.next_ordinal - 1, position));
-        while self.group_ends.len() > self.limits.group_ends_max
-            && self.group_ends.get(1).is_some_and(|(next, _)| *next <= self.handed || is_mutated(Mutant::ReadEndForgotten))
-        {
+        while self.group_ends.len() > self.limits.group_ends_max && self.group_ends.get(1).is_some_and(|(next, _)| *next <= self.handed) {
             self.group_ends.pop_front();
         }
     }
