@@ -149,6 +149,12 @@ impl Pchannel {
             self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
             return Ok(());
         }
+        if s.sealed && !s.staged.is_empty() && !is_mutated(Mutant::GuardBlames) {
+            // Rows came after their segment's flush: nobody can take them, and the log is to blame. Their channel alone is given up (IS-1).
+            let refusal = Refusal::new(RefusalKind::Permanent, format!("rows of segment {segment} come after its flush"));
+            self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
+            return Ok(());
+        }
         if s.sealed {
             return Err(format!("segment {segment} is sealed already"));
         }
