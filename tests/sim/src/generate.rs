@@ -162,8 +162,6 @@ fn trouble(rng: &mut Rng, kinds: u64) -> Op {
         8 if allowed(23) => Op::Pause { at, ms: wait },
         9 if allowed(24) => Op::CoordinatorRestart,
         11 if allowed(26) => swap(rng, true),
-        12 if allowed(27) && rng.percent(10) => Op::Belated { at },
-        13 if allowed(28) => Op::LogRefuses { at, silent: false },
         10 if allowed(25) => Op::ClockJump { ms: rng.one_of(&[5_000, 700_000]) },
         _ => {
             let trouble = rng.one_of(&TROUBLES);

@@ -128,14 +128,14 @@ impl Pchannel {
     fn sync(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, up_to: Ordinal, flush: bool) -> Result<(), String> {
         self.delivered(up_to)?;
         let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
-        if !account.segments.contains_key(&segment) {
-            let named = account.pins.range(..=up_to).any(|(_, p)| match &p.what {
+        // Whether a message up to here completes the segment.
+        let named = flush
+            && account.pins.range(..=up_to).any(|(_, p)| match &p.what {
                 Pinned::Control(waits) => waits.iter().any(|w| matches!(w, Wait::Complete(segments) if segments.contains(&segment))),
                 _ => false,
             });
-            if !(flush && named) {
-                return Err(format!("segment {segment} is not of this channel"));
-            }
+        if !account.segments.contains_key(&segment) && !named {
+            return Err(format!("segment {segment} is not of this channel"));
         }
         let s = account.segments.entry(segment).or_default();
         if flush && s.ended && s.staged.is_empty() {
@@ -149,7 +149,8 @@ impl Pchannel {
             self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
             return Ok(());
         }
-        if s.sealed && !s.staged.is_empty() && !is_mutated(Mutant::GuardBlames) {
+        let comes_after = s.staged.back().is_some_and(|&o| o > up_to) && named && !is_on(Switch::FlushWithStagedRows);
+        if (comes_after || (s.sealed && !s.staged.is_empty())) && !is_mutated(Mutant::GuardBlames) {
             // Rows came after their segment's flush: nobody can take them, and the log is to blame. Their channel alone is given up (IS-1).
             let refusal = Refusal::new(RefusalKind::Permanent, format!("rows of segment {segment} come after its flush"));
             self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(refusal));
