@@ -653,7 +653,11 @@ impl ChannelAccount {
             FilterReason::DroppedSegment => {
                 matches!(&pin.what, Pinned::Rows { segment, .. } if self.segments.get(segment).is_some_and(|s| s.dropped))
             }
-            FilterReason::ForeignCollection => self.collection.is_some_and(|c| c != pin.collection),
+            // A control message of the whole pchannel is of no collection, and every channel's own.
+            FilterReason::ForeignCollection => {
+                let of_all = pin.collection == 0 && matches!(pin.what, Pinned::Control(_));
+                !of_all && self.collection.is_some_and(|c| c != pin.collection)
+            }
             FilterReason::DroppedChannel => self.standing == Standing::Dropped || self.drop_message.is_some_and(|at| at < ordinal),
             FilterReason::UnknownChannel => self.standing == Standing::NotFound,
             FilterReason::DroppedPartition => {

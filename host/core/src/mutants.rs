@@ -121,6 +121,22 @@ pub enum Mutant {
     TwoSchemas,
     /// A call that failed is made again at once.
     NoBackoff,
+    /// Recovery information has the newest schema alone.
+    SchemasForgotten,
+    /// A segment's drop that was ignored counts as done.
+    DropIgnoredIsDone,
+    /// What a read-back does not show is gone, at once.
+    ReadBackBelieved,
+    /// An attempt that is never answered counts for ever.
+    AttemptsCountForEver,
+    /// A recovery waits for the flush messages that it appends.
+    AppendsAwaited,
+    /// A call of an instance that was lost is made again when it was not answered in time.
+    MadeAgainInBackoff,
+    /// A schema that is met after a later one is not recorded.
+    SchemaOvertaken,
+    /// The rest of a group that has begun waits for room.
+    GroupWaitsForRoom,
 }
 
 #[cfg(feature = "switches")]
@@ -135,18 +151,18 @@ pub(crate) const fn is_mutated(_mutant: Mutant) -> bool {
 /// Whether a fault is made now.
 #[cfg(feature = "switches")]
 pub(crate) fn is_mutated(mutant: Mutant) -> bool {
-    ON.load(Ordering::Relaxed) >> mutant as u64 & 1 == 1
+    ON.load(Ordering::Relaxed) == mutant as u64 + 1
 }
 
 /// Turns one mutant on and all others off; `None` turns all of them off.
 #[cfg(feature = "switches")]
 pub fn set(mutant: Option<Mutant>) {
-    ON.store(mutant.map_or(0, |m| 1 << m as u64), Ordering::Relaxed);
+    ON.store(mutant.map_or(0, |m| m as u64 + 1), Ordering::Relaxed);
 }
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 57] = [
+pub const ALL: [(&str, Mutant); 65] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -204,4 +220,12 @@ pub const ALL: [(&str, Mutant); 57] = [
     ("next-after-refused", Mutant::NextAfterRefused),
     ("two-schemas", Mutant::TwoSchemas),
     ("no-backoff", Mutant::NoBackoff),
+    ("schemas-forgotten", Mutant::SchemasForgotten),
+    ("drop-ignored-is-done", Mutant::DropIgnoredIsDone),
+    ("read-back-believed", Mutant::ReadBackBelieved),
+    ("attempts-count-for-ever", Mutant::AttemptsCountForEver),
+    ("appends-awaited", Mutant::AppendsAwaited),
+    ("made-again-in-backoff", Mutant::MadeAgainInBackoff),
+    ("schema-overtaken", Mutant::SchemaOvertaken),
+    ("group-waits-for-room", Mutant::GroupWaitsForRoom),
 ];

@@ -129,7 +129,7 @@ fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
         let segment = ids(1)?;
         let primary_key = job.schema.primary().map_or(0, |f| f.id);
         let job = DeleteJob { collection, partition, segment, primary_key, bodies, form: peers.delta_form };
-        (segment, write_deletes(&peers.chunks, &ids, &job))
+        (segment, write_deletes(&*peers.chunks, &ids, &job))
     } else {
         let segment = job.segment;
         let job = RowBatchJob {
@@ -143,7 +143,7 @@ fn write(peers: &Peers, job: &WriteJob) -> Result<Outcome, CallError> {
             layout: job.layout.clone(),
             filter: peers.filter,
         };
-        (segment, write_rows(&peers.chunks, &ids, &job))
+        (segment, write_rows(&*peers.chunks, &ids, &job))
     };
     match outcome.map_err(of_storage)? {
         WriteOutcome::Written { files, rows, .. } => Ok(Outcome::Written(Written { segment, files, rows })),

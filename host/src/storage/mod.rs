@@ -11,6 +11,8 @@ pub mod keys;
 mod reader;
 mod writer;
 
+use bytes::Bytes;
+
 pub use self::chunks::ChunkStore;
 pub use self::reader::{read_deltas, read_segment};
 pub use self::writer::{Body, DeleteJob, RowBatchJob, WriteOutcome, write_deletes, write_rows};
@@ -40,6 +42,33 @@ pub enum StorageError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// Where the writer puts files, and finds the statistics that it wrote before.
+pub trait Objects {
+    /// Stores an object, replacing one of that name. It appears whole or not at all, and is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
+    fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError>;
+
+    /// Returns an object.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StorageError`], naming the key.
+    fn get(&self, key: &str) -> Result<Bytes, StorageError>;
+}
+
+impl Objects for ChunkStore {
+    fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
+        ChunkStore::put(self, key, object)
+    }
+
+    fn get(&self, key: &str) -> Result<Bytes, StorageError> {
+        ChunkStore::get(self, key)
+    }
 }
 
 impl StorageError {

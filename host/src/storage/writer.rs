@@ -26,7 +26,7 @@ use tidegate_message::columns::{Columns, Deletes, FieldColumn};
 use tidegate_message::rows::{DeleteBody, InsertBody, RowsError};
 use tidegate_message::schema::Schema;
 
-use super::{ChunkStore, StorageError, keys};
+use super::{Objects, StorageError, keys};
 
 /// The body of one insert or delete message.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ pub enum WriteOutcome {
 ///
 /// Any [`StorageError`]; the whole job may then be repeated.
 pub fn write_rows(
-    store: &ChunkStore,
+    store: &dyn Objects,
     ids: &dyn Fn(u32) -> Result<i64, CallError>,
     job: &RowBatchJob,
 ) -> Result<WriteOutcome, StorageError> {
@@ -207,7 +207,7 @@ fn write_merged_statistics(
 }
 
 /// Reads the statistics of one batch, checked: a damaged one must not spoil the merged file.
-fn read_statistics(store: &ChunkStore, key: &str) -> Result<String, StorageError> {
+fn read_statistics(store: &dyn Objects, key: &str) -> Result<String, StorageError> {
     let object = store.get(key)?;
     match tidegate_binlog::read(&object) {
         Ok(tidegate_binlog::Binlog::Statistics(_)) => String::from_utf8(object.into()).map_err(|error| StorageError::permanent(key, error)),
@@ -222,7 +222,7 @@ fn read_statistics(store: &ChunkStore, key: &str) -> Result<String, StorageError
 ///
 /// Any [`StorageError`]; the whole job may then be repeated.
 pub fn write_deletes(
-    store: &ChunkStore,
+    store: &dyn Objects,
     ids: &dyn Fn(u32) -> Result<i64, CallError>,
     job: &DeleteJob,
 ) -> Result<WriteOutcome, StorageError> {
@@ -249,14 +249,14 @@ pub fn write_deletes(
 
 /// The files of one sync as they come into being.
 struct Sync<'a> {
-    store: &'a ChunkStore,
+    store: &'a dyn Objects,
     tick_from: u64,
     tick_to: u64,
     files: SegmentFiles,
 }
 
 impl<'a> Sync<'a> {
-    fn new(store: &'a ChunkStore, bodies: &[Body]) -> Sync<'a> {
+    fn new(store: &'a dyn Objects, bodies: &[Body]) -> Sync<'a> {
         let ticks = || bodies.iter().map(|body| body.tick);
         Sync { store, tick_from: ticks().min().unwrap_or(0), tick_to: ticks().max().unwrap_or(0), files: SegmentFiles::default() }
     }
@@ -307,7 +307,7 @@ mod tests {
     use tidegate_message::columns::{DataType, FieldColumn, PrimaryKey, Values};
     use tidegate_message::schema::{DefaultValue, Field};
 
-    use super::super::{read_deltas, read_segment};
+    use super::super::{ChunkStore, read_deltas, read_segment};
     use super::*;
 
     fn schema() -> Arc<Schema> {

@@ -125,6 +125,7 @@ fn settings(seed: u64, rng: &mut Rng) -> Settings {
         latency_ms: rng.one_of(&[2, 20, 200]),
         take_max: rng.one_of(&[u32::MAX, u32::MAX, 8, 2]),
         journal_turns_max: rng.one_of(&[16, 64, 1_024]),
+        served_after_ms: 0,
     }
 }
 

@@ -25,15 +25,18 @@ const FAILING: [Trouble; 11] = [
     Trouble::SaveIgnored,
 ];
 
+/// Troubles of the component: a message that meets them often enough counts as one that it cannot take.
+const FAULTING: [Trouble; 5] = [Trouble::Trap, Trouble::TurnLimit, Trouble::SnapshotTrap, Trouble::SnapshotLimit, Trouble::BuildFails];
+
 /// What a channel is given up for, and the troubles one of which must have struck.
 const REASONS: [(&str, &[Trouble]); 10] = [
     ("and its work keeps failing: ", &FAILING),
     ("its work keeps failing while it catches up: ", &FAILING),
     ("it cannot be recovered, and the others do not wait for it: ", &FAILING),
-    ("the component faults on message ", &[Trouble::Trap]),
+    ("the component faults on message ", &FAULTING),
     ("the coordinator has forgotten a segment: ", &[Trouble::NotFound, Trouble::StaleAnswer]),
     ("no such thing, says a replica", &[Trouble::NotFound]),
-    ("a control message was set aside: ", &[Trouble::Trap]),
+    ("a control message was set aside: ", &FAULTING),
     ("and does not show it", &[Trouble::StaleAnswer, Trouble::SaveIgnored]),
     (" is not known", &[Trouble::NotFound, Trouble::StaleAnswer, Trouble::SaveIgnored]),
     ("at the coordinator with ", &[Trouble::CallTwice, Trouble::CallSilent, Trouble::CallSlow, Trouble::StaleAnswer, Trouble::SaveIgnored]),

@@ -19,6 +19,17 @@ pub struct Violation {
     pub text: String,
 }
 
+impl Violation {
+    /// The same, with what was said then.
+    pub fn with(mut self, said: String) -> Self {
+        if !said.is_empty() {
+            self.text += ": ";
+            self.text += &said;
+        }
+        self
+    }
+}
+
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.promise, self.text)
@@ -471,8 +482,12 @@ impl Judge {
     /// A message that made every instance trap is quarantined by name: by chance, that may hit any.
     pub fn set_aside(&mut self, pchannel: &str, id: i64, reason: &str) -> Verdict {
         if reason.contains("the component faults on it") || reason.contains("it was set aside before") {
+            let channels = || self.channels.iter().filter(|(v, _)| pchannel_of(v) == pchannel);
+            // Of a transaction, all messages go: they are met from its begin on.
+            let begin = channels().flat_map(|(_, c)| &c.msgs).find(|m| m.id == id).map(|m| m.first_id).filter(|&begin| begin < id);
             for (_, channel) in self.channels.iter_mut().filter(|(v, _)| pchannel_of(v) == pchannel) {
-                for msg in channel.msgs.iter_mut().filter(|m| m.id == id) {
+                for msg in channel.msgs.iter_mut().filter(|m| m.id == id || Some(m.first_id) == begin) {
+                    self.may_be_set_aside.insert((pchannel.to_owned(), msg.id));
                     msg.may_be_lost = true;
                     if let What::Rows { start, count, .. } = msg.what {
                         self.lost_keys.extend(start..start + count);

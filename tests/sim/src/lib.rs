@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`rng`], [`trace`] | chance; what happened |
 //! | [`scenario`], [`generate`], [`recipes`] | what is to happen; from a seed |
-//! | [`golden`], [`shrink`] | scenarios made by hand; a failing one made small |
+//! | [`golden`], [`stories`], [`shrink`] | scenarios made by hand; a failing one made small |
 //! | [`run`] | many seeds, on several threads |
 //! | [`faults`], [`tally`] | faults by id; counts |
 //! | [`log`], [`storage`] | the peers |
@@ -42,6 +42,7 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod storage;
+pub mod stories;
 mod swap;
 mod swap_judge;
 pub mod tally;

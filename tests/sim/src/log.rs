@@ -161,6 +161,8 @@ pub struct Log {
     pub name: String,
     /// The term that may append.
     pub term: i64,
+    /// It takes no messages of flushers, and does or does not say so.
+    pub refuses: Option<bool>,
     entries: VecDeque<Entry>,
     first: i64,
     durable: i64,
@@ -177,6 +179,7 @@ impl Log {
         Self {
             name,
             term: 0,
+            refuses: None,
             entries: VecDeque::new(),
             first: 0,
             durable: -1,

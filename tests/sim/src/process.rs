@@ -620,6 +620,14 @@ impl World<'_> {
                     let result = Err(CallError::Fenced("the log is of a newer term".into()));
                     return Ok(Some(Event::Ended { id, result }));
                 }
+                match self.logs[p].refuses {
+                    Some(true) => return Ok(None),
+                    Some(false) => {
+                        let result = Err(CallError::Transient("the backlog is full".into()));
+                        return Ok(Some(Event::Ended { id, result }));
+                    }
+                    None => {}
+                }
                 let effect = Effect::Seal { vchannel: vchannel.clone(), segments: vec![segment] };
                 let message = build::flush(&vchannel, collection, partition, segment);
                 self.append(p, vec![Append { waits: Some((process, id)), ..Append::new(message, effect) }]);

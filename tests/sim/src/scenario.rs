@@ -42,6 +42,9 @@ pub struct Settings {
     pub take_max: u32,
     /// Turns in a journal before a snapshot is taken.
     pub journal_turns_max: usize,
+    /// How long nobody serves the pchannels at first, in milliseconds.
+    #[serde(default)]
+    pub served_after_ms: u64,
 }
 
 impl Default for Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             latency_ms: 10,
             take_max: u32::MAX,
             journal_turns_max: 1_024,
+            served_after_ms: 0,
         }
     }
 }
@@ -279,6 +283,13 @@ pub enum Op {
         at: u64,
         /// How long.
         ms: u64,
+    },
+    /// From here on the log takes no messages of flushers: nobody drained it for too long.
+    LogRefuses {
+        /// Chooses the pchannel.
+        at: u64,
+        /// It does not say so, and answers nothing.
+        silent: bool,
     },
     /// The power is gone everywhere.
     PowerLoss,

@@ -1,7 +1,8 @@
-//! A failing scenario made small: operations are left out, windows and numbers made smaller, as long as the same promise breaks.
+//! A failing scenario made small: operations are left out, numbers made smaller, settings made ordinary and times pulled together, as long as
+//! the same promise breaks.
 
 use crate::native::Guests;
-use crate::scenario::{Op, Scenario};
+use crate::scenario::{Op, Scenario, Settings};
 use crate::world::run_caught;
 
 /// Runs that a reduction may take.
@@ -45,6 +46,47 @@ pub fn shrink(scenario: &Scenario, guests: &dyn Guests) -> Scenario {
         }
         if breaks(&candidate) {
             best = candidate;
+        }
+    }
+    let ordinary = Settings::default();
+    let settings: [fn(&mut Settings, &Settings); 18] = [
+        |s, o| s.pchannels = o.pchannels,
+        |s, o| s.bytes_max = o.bytes_max,
+        |s, o| s.page_max = o.page_max,
+        |s, o| s.delivery_max = o.delivery_max,
+        |s, o| s.group_ends_max = o.group_ends_max,
+        |s, o| s.writes_max = o.writes_max,
+        |s, o| s.scan_bytes_max = o.scan_bytes_max,
+        |s, o| s.insert_bytes_max = o.insert_bytes_max,
+        |s, o| s.sync_period_ms = o.sync_period_ms,
+        |s, o| s.report_period_ms = o.report_period_ms,
+        |s, o| s.reports_max = o.reports_max,
+        |s, o| s.segment_rows = o.segment_rows,
+        |s, o| s.shuffle = o.shuffle,
+        |s, o| s.slow_turns = o.slow_turns,
+        |s, o| s.latency_ms = o.latency_ms,
+        |s, _| s.latency_ms = 1,
+        |s, _| s.latency_ms = 0,
+        |s, o| s.seed = o.seed,
+    ];
+    for set in settings {
+        let mut candidate = best.clone();
+        set(&mut candidate.settings, &ordinary);
+        if candidate != best && breaks(&candidate) {
+            best = candidate;
+        }
+    }
+    for at in 0..best.ops.len() {
+        // What comes after keeps its distance.
+        let before = at.checked_sub(1).map_or(0, |before| best.ops[before].0);
+        for pause in [0, 10, 100] {
+            let mut candidate = best.clone();
+            let pulled = best.ops[at].0.saturating_sub(before + pause);
+            candidate.ops[at..].iter_mut().for_each(|(time, _)| *time -= pulled);
+            if pulled > 0 && breaks(&candidate) {
+                best = candidate;
+                break;
+            }
         }
     }
     best

@@ -11,10 +11,20 @@ use tidegate_message::rows::{DeleteBody, InsertBody};
 /// What an object holds: keys with their ticks, in the order of the file.
 pub type Rows = Vec<(i64, u64)>;
 
+/// Writes real files where a run is about their bytes.
+pub trait Files {
+    /// Does a write; `ids` is the last id that was given out.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn write(&mut self, job: &WriteJob, ids: &mut i64) -> Result<Outcome, CallError>;
+}
+
 /// The objects.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Storage {
     objects: BTreeMap<String, Option<Rows>>,
+    files: Option<Box<dyn Files>>,
 }
 
 /// The primary key's field.
@@ -31,7 +41,15 @@ impl Storage {
         self.objects.insert(path, None);
     }
 
+    /// From here on writes are real ones.
+    pub fn be_real(&mut self, files: Box<dyn Files>) {
+        self.files = Some(files);
+    }
+
     /// Does a write: reads the rows out of the bodies and puts the files.
+    ///
+    /// # Errors
+    /// Those of the real writer, if there is one.
     pub fn write(&mut self, job: &WriteJob, ids: &mut i64) -> Result<Outcome, CallError> {
         let mut next_id = || {
             *ids += 1;
@@ -63,6 +81,19 @@ impl Storage {
         }
         if !bad.is_empty() {
             return Ok(Outcome::BadRows(bad));
+        }
+        if let Some(files) = &mut self.files {
+            let outcome = files.write(job, ids)?;
+            if let Outcome::Written(written) = &outcome {
+                // The rows lie in the files of the key; the others are there, and whole.
+                let of_keys = |lists: &[FieldBinlogs]| {
+                    lists.iter().find(|l| l.field == KEY_FIELD).and_then(|l| Some(l.binlogs.first()?.path.clone()))
+                };
+                self.objects.extend(written.files.iter().map(|file| (file.path.clone(), Some(Rows::new()))));
+                let with_rows = if job.deletes { of_keys(&written.files.delta) } else { of_keys(&written.files.insert) };
+                self.objects.extend(with_rows.map(|path| (path, Some(rows))));
+            }
+            return Ok(outcome);
         }
         let segment = if job.deletes { next_id() } else { job.segment };
         let folder = format!("{}/{}/{segment}", job.collection, job.partition);

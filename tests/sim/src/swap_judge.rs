@@ -61,6 +61,15 @@ fn books(core: &Pchannel) -> Vec<(String, Ledger, usize, usize)> {
     served.map(|c| (c.name.clone(), c.ledger.clone(), c.pins.len(), staged(c))).collect()
 }
 
+/// What the guard says in a step.
+fn refusals(actions: &[Action]) -> String {
+    let said = actions.iter().filter_map(|action| match action {
+        Action::Notice(_, text) if text.starts_with("the guard refuses ") => Some(text.as_str()),
+        _ => None,
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
 impl Before {
     pub fn of(core: &Pchannel, event: &Event) -> Self {
         let what = match event {
@@ -136,7 +145,7 @@ impl Model {
                 Action::Swapped(step) => {
                     recovers |= matches!(step.verdict, Became::Recovers(_));
                     rolled_back |= matches!(step.verdict, Became::RolledBack(_));
-                    self.step(step, &before, core, lied)?;
+                    self.step(step, &before, core, lied).map_err(|violation| violation.with(refusals(actions)))?;
                 }
                 _ => {}
             }

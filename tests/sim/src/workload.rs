@@ -99,7 +99,9 @@ impl Workload {
     }
 
     pub fn has_unfinished(&self) -> bool {
-        !self.flush_wanted.is_empty()
+        let live = self.collections.iter().filter(|c| c.life == Life::Live);
+        let unflushed = live.flat_map(|c| &c.info.shards).any(|s| !self.flushed_at.contains_key(&s.vchannel));
+        (self.finishing && unflushed)
             || !self.old.is_empty()
             || self.collections.iter().any(|c| matches!(c.life, Life::Creating | Life::Dropping))
     }
@@ -209,6 +211,10 @@ impl World<'_> {
                     self.processes[owner].paused = true;
                     self.after(ms, Ev::Resume(owner));
                 }
+            }
+            Op::LogRefuses { at, silent } => {
+                let p = (at % self.logs.len() as u64) as usize;
+                self.logs[p].refuses = Some(silent);
             }
             Op::PowerLoss => return self.lose_power(),
             Op::CoordinatorRestart => self.restart_coordinator(),
@@ -670,7 +676,11 @@ impl World<'_> {
                     self.workload.segments.remove(segment);
                     self.workload.current.retain(|_, current| current != segment);
                 }
-                Effect::Seal { segments, .. } | Effect::Schema { segments, .. } => unsealed.extend(segments.iter().copied()),
+                Effect::Seal { vchannel, segments } => {
+                    unsealed.extend(segments.iter().copied());
+                    self.workload.flush_wanted.remove(vchannel);
+                }
+                Effect::Schema { segments, .. } => unsealed.extend(segments.iter().copied()),
                 Effect::SealAll { segments } => unsealed.extend(segments.iter().flat_map(|(_, s)| s.iter().copied())),
                 Effect::DropPartition { partition, .. } => {
                     // Some shards may have it: the partition stays closed, and the others hear of it at the end.

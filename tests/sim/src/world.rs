@@ -241,7 +241,7 @@ impl<'a> World<'a> {
         let end = scenario.ops.last().map_or(0, |(at, _)| *at);
         world.at(1_000 + end + 1_000, Ev::Calm);
         for p in 0..pchannels {
-            world.at(1_000, Ev::Start { pchannel: p, same_term: false });
+            world.at(1_000 + scenario.settings.served_after_ms, Ev::Start { pchannel: p, same_term: false });
             world.at(1_000 + TICK_MS, Ev::Tick(p));
         }
         world
@@ -710,6 +710,16 @@ impl<'a> World<'a> {
         self.done = true;
         let skip = BTreeSet::new();
         self.judge.end(&self.service.rules, &skip)
+    }
+
+    /// Lets the storage write real files.
+    pub fn write_real_files(&mut self, files: Box<dyn crate::storage::Files>) {
+        self.storage.be_real(files);
+    }
+
+    /// Every segment that the coordinator knows.
+    pub fn segments(&self) -> Vec<tidegate_core::calls::SegmentInfo> {
+        self.service.rules.every_segment().cloned().collect()
     }
 
     /// The rows of flushed segments at the end.

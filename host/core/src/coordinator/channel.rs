@@ -69,7 +69,7 @@ impl Coordinator {
             vchannel: vchannel.to_owned(),
             collection: collection.id,
             segments: self.segments_on(vchannel).filter(may_be_met).cloned().collect(),
-            schemas: self.schemas.get(vchannel).into_iter().flatten().map(|(tick, schema)| (*tick, schema.clone())).collect(),
+            schemas: self.schemas_of(vchannel),
             seek: Some(seek),
         })
     }
@@ -129,6 +129,12 @@ impl Coordinator {
             changes.put(Key::Schema(vchannel.to_owned(), tick), schema);
             schemas.insert(tick, schema.clone());
         }
+    }
+
+    fn schemas_of(&self, vchannel: &str) -> Vec<(u64, Schema)> {
+        let all = self.schemas.get(vchannel);
+        let forgotten = all.map_or(0, |s| s.len().saturating_sub(1)) * usize::from(is_mutated(Mutant::SchemasForgotten));
+        all.into_iter().flatten().skip(forgotten).map(|(tick, schema)| (*tick, schema.clone())).collect()
     }
 
     /// Removes the schemas that no row above the retention needs: all below the newest one at or below it.

@@ -493,6 +493,9 @@ impl Pchannel {
         let Some(account) = self.channels.get_mut(&place.channel) else { return };
         // A later one may be recorded already: its record can overtake this one's.
         let Err(at) = account.schemas.binary_search_by_key(&place.position.tick, |(from, _)| *from) else { return };
+        if at < account.schemas.len() && is_mutated(Mutant::SchemaOvertaken) {
+            return;
+        }
         if account.seek.as_ref().is_some_and(|seek| place.position.tick < seek.tick) {
             return;
         }

@@ -313,7 +313,9 @@ impl Pchannel {
 
     /// A group that has begun is read to its end: nothing of it can be written before, so waiting for room could last for ever.
     fn may_read(&self, has_begun: bool) -> bool {
-        let room = has_begun || self.held_bytes() < self.limits.bytes_max || is_on(Switch::ReadOverBudget);
+        let room = (has_begun && !is_mutated(Mutant::GroupWaitsForRoom))
+            || self.held_bytes() < self.limits.bytes_max
+            || is_on(Switch::ReadOverBudget);
         self.phase == Phase::Working && room && self.ready.len() < 64
     }
 
@@ -626,7 +628,9 @@ impl Pchannel {
             return;
         }
         let mut failing: BTreeMap<ChannelIndex, &str> = BTreeMap::new();
-        for call in self.calls.iter().filter(|c| c.failures >= HOARDER_FAILURES) {
+        // A message that the log does not take holds no rows.
+        let holds_rows = |purpose: &work::Purpose| !matches!(purpose, work::Purpose::AppendFlush { .. });
+        for call in self.calls.iter().filter(|c| c.failures >= HOARDER_FAILURES && holds_rows(&c.what.purpose)) {
             if let (Some(channel), Some(error)) = (call.what.purpose.channel(), &call.last_error) {
                 failing.insert(channel, error);
             }

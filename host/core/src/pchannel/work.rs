@@ -152,7 +152,8 @@ impl Pchannel {
 
     fn send(&mut self, id: CallId, work: Work) {
         // Files and scans take the time they take.
-        let deadline = (matches!(work, Work::Call(_)) && !is_mutated(Mutant::NoDeadline)).then(|| self.now_ms.saturating_add(DEADLINE_MS));
+        let has_deadline = matches!(work, Work::Call(_) | Work::AppendFlush { .. }) && !is_mutated(Mutant::NoDeadline);
+        let deadline = has_deadline.then(|| self.now_ms.saturating_add(DEADLINE_MS));
         let owner = self.calls.get(id).and_then(|call| owner(&call.what.purpose, &work));
         self.calls.sent(id, owner, deadline);
         self.out.push(Action::Begin { id, work });
@@ -161,6 +162,10 @@ impl Pchannel {
     /// Calls without an answer count as failed, and are made again: every call may be repeated.
     pub(super) fn give_up_overdue(&mut self) {
         for (id, call) in self.calls.overdue(self.now_ms) {
+            // The next recovery asks for what is still wanted: it begins when nothing is out.
+            if matches!(self.phase, Phase::Backoff(_)) && !is_mutated(Mutant::MadeAgainInBackoff) {
+                continue;
+            }
             let why = format!("no answer within {} s", DEADLINE_MS / 1_000);
             if self.is_pointless(&call.what.purpose) {
                 self.settle(call.what, Err(CallError::Transient(why)));
@@ -300,7 +305,7 @@ impl Pchannel {
             Purpose::ConfirmDrop { .. } => found.is_none_or(|s| s.state != SegmentState::Dropped && s.dml.is_none()),
             _ => false,
         };
-        is_old && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
+        is_old && !is_mutated(Mutant::ReadBackBelieved) && call.disbelieved < SAVE_NOT_FOUND_TOLERANCE.min(self.limits.not_found_tolerance)
     }
 
     fn settle(&mut self, task: Task, result: Result<Outcome, CallError>) {
@@ -327,8 +332,13 @@ impl Pchannel {
                 self.detach_and_tell(channel, format!("its catch-up scan could not be opened: {error}"));
             }
             (Purpose::AppendFlush { ticket, channel, segment }, result) => {
-                let outcome = result.map(|_| Answer::Nothing).map_err(refusal);
-                self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, outcome);
+                if let Err(error) = result {
+                    let text = format!("segment {segment} of the old architecture stays unsealed: {error}");
+                    self.out.push(Action::Notice(Weight::Error, text));
+                }
+                if is_mutated(Mutant::AppendsAwaited) {
+                    self.complete(ticket, IntentKind::AppendFlush, channel, segment, 0, Ok(Answer::Nothing));
+                }
             }
             (Purpose::LoadConsume { ticket, channels }, Ok(Outcome::Reply(Reply::Consume(stored)))) => {
                 self.open_scan(ticket, &channels, stored)
@@ -410,7 +420,9 @@ impl Pchannel {
     }
 
     fn segment_dropped(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, result: Result<Outcome, CallError>) {
-        if let Ok(Outcome::Reply(Reply::Ignored(_))) = result {
+        if let Ok(Outcome::Reply(Reply::Ignored(_))) = result
+            && !is_mutated(Mutant::DropIgnoredIsDone)
+        {
             // It is dropped already, or a sync that ran meanwhile got ahead of the drop.
             return self.begin(Purpose::ConfirmDrop { ticket, channel, segment, at }, Work::Call(Call::Segment { segment }));
         }
@@ -443,7 +455,8 @@ impl Pchannel {
 
     /// Drops a segment as it is stored now, unless it is dropped by now. One that the peer keeps and does not show is not done (CK-2).
     fn confirm_drop(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, at: Ordinal, stored: Option<SegmentInfo>) {
-        if stored.as_ref().is_some_and(|s| s.state == SegmentState::Dropped) {
+        let is_dropped = |s: &SegmentInfo| s.state == SegmentState::Dropped;
+        if stored.as_ref().map_or(is_mutated(Mutant::ReadBackBelieved), is_dropped) {
             return self.segment_dropped(ticket, channel, segment, at, Ok(Outcome::Reply(Reply::Done)));
         }
         let Some((s, dml)) = stored.and_then(|s| s.dml.clone().map(|dml| (s, dml))) else {
