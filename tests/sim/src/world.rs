@@ -672,6 +672,9 @@ impl<'a> World<'a> {
             if let Some(account) = core.accounts().find(|c| !c.ledger.is_closed() && !is_given_up(&c.name)) {
                 return Some(format!("LD-1: the ledger of {} is open: {:?}", account.name, account.ledger));
             }
+            if let Some(account) = core.accounts().find(|c| !c.pins.is_empty() && !is_given_up(&c.name)) {
+                return Some(format!("{} has {} messages that are not finished", account.name, account.pins.len()));
+            }
             if core.accounts().any(|c| is_given_up(&c.name)) {
                 continue;
             }

@@ -11,6 +11,9 @@ use crate::mutants::{Mutant, is_mutated};
 use crate::switches::{Switch, is_on};
 use crate::turn::{Answer, ChannelIndex, EVERY_CHANNEL, FilterReason, Filtered, Intent, IntentKind, Ordinal, Refusal, RefusalKind, Ticket};
 
+/// What is wanted for a channel that is not served.
+const NOT_SERVED: &str = "the channel is not served";
+
 impl Pchannel {
     /// Applies one intent of a finished turn.
     pub(super) fn apply(&mut self, ticket: Ticket, intent: &Intent) {
@@ -48,7 +51,6 @@ impl Pchannel {
     }
 
     fn refuse(&mut self, ticket: Ticket, intent: &Intent, detail: String) {
-        self.counters.guard_refusals += 1;
         let (kind, channel, segment, up_to) = match intent {
             Intent::VChannels => (IntentKind::VChannels, EVERY_CHANNEL, 0, 0),
             Intent::RecoveryInfo(channel) => (IntentKind::RecoveryInfo, *channel, 0, 0),
@@ -63,8 +65,17 @@ impl Pchannel {
             Intent::Report(_) => (IntentKind::Report, EVERY_CHANNEL, 0, 0),
             Intent::SaveCheckpoint(at) => (IntentKind::SaveCheckpoint, EVERY_CHANNEL, 0, *at),
         };
-        self.out.push(Action::Notice(Weight::Error, format!("the guard refuses {kind:?} of {}: {detail}", self.name_of(channel))));
+        if !self.is_news(channel, &detail) {
+            self.counters.guard_refusals += 1;
+            self.out.push(Action::Notice(Weight::Error, format!("the guard refuses {kind:?} of {}: {detail}", self.name_of(channel))));
+        }
         self.complete(ticket, kind, channel, segment, up_to, Err(Refusal::new(RefusalKind::Guard, detail)));
+    }
+
+    /// Whether something is refused for a channel that the host gave up by itself: the component hears of that with its next turn.
+    fn is_news(&self, channel: ChannelIndex, detail: &str) -> bool {
+        let given_up = self.channels.get(&channel).is_some_and(|c| !c.is_served() && c.standing != Standing::Unknown);
+        detail == NOT_SERVED && given_up && !is_mutated(Mutant::GuardBlames)
     }
 
     pub(super) fn name_of(&self, channel: ChannelIndex) -> String {
@@ -87,7 +98,7 @@ impl Pchannel {
     }
 
     fn append_flush(&mut self, ticket: Ticket, channel: ChannelIndex, partition: i64, segment: i64) -> Result<(), String> {
-        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         account.segments.get(&segment).filter(|s| s.registered && !s.ended).ok_or_else(|| format!("segment {segment} is not growing"))?;
         let collection = account.collection.unwrap_or_default();
         let work = Work::AppendFlush { vchannel: account.name.clone(), collection, partition, segment };
@@ -100,7 +111,7 @@ impl Pchannel {
     }
 
     fn alloc(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal) -> Result<(), String> {
-        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         let pin = account.pins.get(&at).filter(|_| at <= self.handed).ok_or_else(|| format!("message {at} waits for nothing"))?;
         let Pinned::Control(waits) = &pin.what else { return Err(format!("message {at} is not a CreateSegment")) };
         let wait = waits.iter().find_map(|w| match w {
@@ -127,7 +138,7 @@ impl Pchannel {
 
     fn sync(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, up_to: Ordinal, flush: bool) -> Result<(), String> {
         self.delivered(up_to)?;
-        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         // Whether a message up to here completes the segment.
         let named = flush
             && account.pins.range(..=up_to).any(|(_, p)| match &p.what {
@@ -169,7 +180,11 @@ impl Pchannel {
         }
         if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to && !is_on(Switch::FlushWithStagedRows)) {
             let ends_segments = |waits: &[Wait]| waits.iter().any(|w| matches!(w, Wait::Complete(_)));
+            // One that the coordinator has not listed was complete before, and its flush may be waited for by nobody.
+            let is_known = s.registered || account.is_registering(segment);
             return match account.pins.get(&up_to).map(|pin| &pin.what) {
+                None => self.after_flush(ticket, channel, segment, (up_to, later)),
+                _ if !is_known => self.after_flush(ticket, channel, segment, (up_to, later)),
                 Some(Pinned::Control(waits)) if ends_segments(waits) => self.after_flush(ticket, channel, segment, (up_to, later)),
                 _ => Err(format!("segment {segment} would be complete with message {later} staged after {up_to}")),
             };
@@ -195,7 +210,7 @@ impl Pchannel {
 
     fn sync_deletes(&mut self, ticket: Ticket, channel: ChannelIndex, partition: i64, up_to: Ordinal) -> Result<(), String> {
         self.delivered(up_to)?;
-        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         let deletes = account.deletes.get_mut(&partition).ok_or_else(|| format!("no deletes are staged for partition {partition}"))?;
         deletes.jobs.push_back(Job { ticket, up_to, flush: true, batch: Vec::new(), running: false });
         self.run_jobs(channel, Target::Deletes(partition));
@@ -206,7 +221,7 @@ impl Pchannel {
         self.delivered(at)?;
         let handed = self.handed;
         let fallback = self.channels.get(&channel).and_then(|c| self.position_for(c, at));
-        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         let s = account.segments.get_mut(&segment).ok_or_else(|| format!("segment {segment} is not of this channel"))?;
         let partition_dropped = account.dropped_partitions.get(&s.partition).is_some_and(|&o| o <= at && o <= handed);
         if !(partition_dropped || s.dropped) {
@@ -235,7 +250,7 @@ impl Pchannel {
 
     fn drop_channel(&mut self, ticket: Ticket, channel: ChannelIndex, at: Ordinal) -> Result<(), String> {
         self.delivered(at)?;
-        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         if account.drop_message != Some(at) {
             return Err(format!("message {at} is not the channel's DropCollection"));
         }
@@ -285,6 +300,7 @@ impl Pchannel {
             match self.may_report(channel, at) {
                 Ok(Some((at, position))) => entries.push((channel, at, position)),
                 Ok(None) => answered.push((channel, self.channels.get(&channel).map_or(0, |c| c.stored))),
+                Err(why) if self.is_news(channel, &why) => answered.push((channel, self.channels.get(&channel).map_or(0, |c| c.stored))),
                 Err(why) => {
                     let stored = self.channels.get(&channel).map_or(0, |c| c.stored);
                     answered.push((channel, stored));
@@ -313,7 +329,7 @@ impl Pchannel {
     /// its turn began, nor that its report stands already.
     fn may_report(&self, channel: ChannelIndex, at: Ordinal) -> Result<Option<(Ordinal, Position)>, String> {
         self.delivered(at)?;
-        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or("the channel is not served")?;
+        let account = self.channels.get(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
         if at <= account.stored && !is_on(Switch::CheckpointsMoveBack) {
             let stands = at == account.stored;
             return if stands { Ok(None) } else { Err(format!("it would not move forward from {}", account.stored)) };
