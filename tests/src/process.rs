@@ -17,6 +17,13 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace");
         let mut cargo = Command::new(env!("CARGO"));
+        // What cargo says about the test's own package would make some build scripts run again, here and in the next build outside.
+        let of_the_test = |name: &str| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"].iter().any(|p| name.starts_with(p))
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_the_test)) {
+            cargo.env_remove(name);
+        }
         cargo.current_dir(workspace).args(["build", "--quiet", "--locked", "--bin", "tidegate"]);
         assert!(cargo.status().expect("cargo runs").success(), "the binary builds");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);

@@ -253,6 +253,7 @@ mod tests {
             lag_ms: Some(2_500),
             pins: 3,
             held_bytes: 64,
+            failing: None,
             stays_detached: false,
             behind_ms: None,
             ledger,

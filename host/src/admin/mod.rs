@@ -6,6 +6,7 @@
 //! → {"command": "ingest", "collection": "digits", …}
 //! ← {"progress": {"what": "ingesting", "done": 4096, "of": 9000}}      any number, in any order with
 //! ← {"out": {"acknowledged": [0, 4095]}}                               lines that scripts read
+//! ← "alive"                                                           each second without another line
 //! ← {"done": {"rows": 9000, …}}                                        or {"error": {"message": "…", "code": 2}}; always the last
 //! ```
 
@@ -16,6 +17,7 @@ mod socket;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +28,11 @@ pub(crate) use self::socket::Socket;
 
 use crate::cli::Progress;
 
+/// How often a node says that it is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a node may be silent. Well above [`ALIVE_EVERY`]: its machine may be busy.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
 /// Longest request line, in bytes.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
 /// Longest path that a socket's address has room for.
@@ -35,6 +42,8 @@ const ADDRESS_BYTES_MAX: usize = 107;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Line {
+    /// The process runs, whatever the request waits for.
+    Alive,
     Progress(Progress),
     Out(Value),
     Done(Value),

@@ -5,14 +5,15 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::ensure;
 use serde_json::Value;
 
-use super::{Answered, Line, REQUEST_BYTES_MAX, address};
+use super::{ALIVE_EVERY, Answered, Line, REQUEST_BYTES_MAX, address};
 use crate::cli::{Progress, Request, Sink, exit_code, sentence};
 use crate::node::Node;
 
@@ -70,14 +71,35 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &Arc<AtomicBool>)
 }
 
 fn serve(connection: &UnixStream, node: &Node, stopping: Arc<AtomicBool>) {
-    let mut peer = Peer { connection, stopping };
-    let last = match answer(connection, node, &mut peer) {
-        Ok(done) => Line::Done(done),
-        Err(error) => Line::Error(Answered { message: sentence(&error), code: exit_code(&error) }),
-    };
-    if let Err(error) = peer.send(&last) {
-        tracing::info!(%error, "nobody waited for the end of a request");
-    }
+    let writing = &Mutex::new(());
+    let mut peer = Peer { connection, writing, stopping };
+    let (ended, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let alive = move || {
+            while end.recv_timeout(ALIVE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // Who does not listen any more is met at the next line of the request itself.
+                let _heard = send(connection, writing, &Line::Alive);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("admin".into()).spawn_scoped(scope, alive) {
+            tracing::warn!(%error, "a request is served without signs of life");
+        }
+        let last = match answer(connection, node, &mut peer) {
+            Ok(done) => Line::Done(done),
+            Err(error) => Line::Error(Answered { message: sentence(&error), code: exit_code(&error) }),
+        };
+        drop(ended);
+        if let Err(error) = peer.send(&last) {
+            tracing::info!(%error, "nobody waited for the end of a request");
+        }
+    });
+}
+
+fn send(mut connection: &UnixStream, writing: &Mutex<()>, line: &Line) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    let _whole_lines = writing.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(connection.write_all(&text)?)
 }
 
 fn answer(connection: &UnixStream, node: &Node, peer: &mut Peer) -> anyhow::Result<Value> {
@@ -91,14 +113,13 @@ fn answer(connection: &UnixStream, node: &Node, peer: &mut Peer) -> anyhow::Resu
 /// The process at the other end.
 struct Peer<'a> {
     connection: &'a UnixStream,
+    writing: &'a Mutex<()>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Peer<'_> {
     fn send(&mut self, line: &Line) -> anyhow::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        Ok(self.connection.write_all(&text)?)
+        send(self.connection, self.writing, line)
     }
 
     fn send_on(&mut self, line: &Line) -> anyhow::Result<()> {

@@ -171,7 +171,8 @@ pub fn main() -> ExitCode {
 /// Runs the program with given arguments, the program's name first.
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
-    let quiet = if matches!(cli.command, Command::Node(_)) { "info" } else { "warn" };
+    // What the databases warn of is why a log or a coordinator stopped.
+    let quiet = if matches!(cli.command, Command::Node(_)) { "info,fjall=warn,lsm_tree=warn" } else { "warn" };
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     match run(cli.command) {

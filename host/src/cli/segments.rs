@@ -32,7 +32,7 @@ impl Segments {
         for (id, collection) in &collections {
             segments.extend(node.segments(Some(*id))?.iter().map(|s| self.describe(collection, s)));
         }
-        Ok(json!({ "segments": segments }))
+        Ok(json!({ "segments": segments, "storage": node.settings().storage.as_deref().unwrap_or("chunks") }))
     }
 
     fn describe(&self, collection: &CollectionInfo, segment: &SegmentInfo) -> Value {
@@ -70,7 +70,7 @@ pub(super) fn render(done: &Value) -> String {
             ["segment", "collection", "partition", "state", "level", "rows", "files", "bytes", "vchannel"].map(|key| text(s, key));
         out += &format!("\n{id:>20} {collection:<16} {partition:<12} {state:<8} {level:<5} {rows:>10} {files:>6} {bytes:>12}  {vchannel}");
         for path in s["paths"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            out += &format!("\n{:>20} chunks/{}", "", path.as_str().unwrap_or_default());
+            out += &format!("\n{:>20} {}/{}", "", text(done, "storage"), path.as_str().unwrap_or_default());
         }
     }
     out

@@ -48,6 +48,8 @@ Settings: DIR/tidegate.toml, overridden by TIDEGATE_<KEY> in the environment.
   page_max             messages a page (256)
   segment_bytes        bytes at which a segment is complete (128 MiB)
   message_bytes        bytes of one insert message (2 MiB)
+  storage              where segment files are, s3://bucket/prefix; a directory keeps it (its folder chunks)
+  storage_endpoint     URL of an object store that is not Amazon's; keys, region and token as AWS_* in the environment
   writers              threads that write segment files, a pchannel (1)
   probation_turns      turns that a new component is on probation at least (1000)
   probation_s          seconds of event time that it is on probation at least (60)

@@ -91,6 +91,9 @@ fn put(out: &mut String, status: &NodeStatus) -> std::fmt::Result {
             let lag = c.lag_ms.map(|ms| format!(", {}.{:03} s behind", ms / 1_000, ms % 1_000)).unwrap_or_default();
             writeln!(out, "  {}  {}, checkpoint {}{lag}", c.vchannel, c.standing, tick(c.checkpoint_tick))?;
             writeln!(out, "    pin      {}", c.pin)?;
+            if let Some(failing) = &c.failing {
+                writeln!(out, "    failing  {failing}")?;
+            }
             put_account(out, "inserts", &c.ledger.inserts)?;
             put_account(out, "deletes", &c.ledger.deletes)?;
         }

@@ -26,6 +26,12 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 /// Why the coordinator's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Another process has the database open.
+    #[error("metadata in {}: another process has it open", dir.display())]
+    Held {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The database does not open or read.
     #[error("metadata in {}: {reason}", dir.display())]
     Database {
@@ -66,7 +72,10 @@ impl EmbeddedCoordinator {
     ///
     /// The folder cannot be read, or holds what this version does not understand.
     pub fn open(dir: &Path) -> Result<EmbeddedCoordinator, OpenError> {
-        let database_error = |reason| OpenError::Database { dir: dir.to_owned(), reason };
+        let database_error = |reason| match reason {
+            fjall::Error::Locked => OpenError::Held { dir: dir.to_owned() },
+            reason => OpenError::Database { dir: dir.to_owned(), reason },
+        };
         let load_error = |reason| OpenError::Load { dir: dir.to_owned(), reason };
         let store = Store::open(dir).map_err(database_error)?;
         let state = entries(&store.state).map_err(database_error)?;
@@ -273,6 +282,13 @@ mod tests {
         assert!(coordinator.alloc_ids(1).unwrap() > id);
         assert!(coordinator.alloc_ticks(1).unwrap() >= tick + 10);
         assert_eq!(coordinator.acquire_term("p_0"), Ok(term + 1));
+    }
+
+    #[test]
+    fn a_folder_that_is_open_already_is_held_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let _open = EmbeddedCoordinator::open(dir.path()).unwrap();
+        assert!(matches!(EmbeddedCoordinator::open(dir.path()), Err(OpenError::Held { .. })));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! DIR/tidegate.toml    settings
 //! DIR/LOCK             held by the process that owns the directory
 //! DIR/wal/  meta/      logs; coordinator
-//! DIR/chunks/          segment files, by Milvus' keys
+//! DIR/chunks/          segment files, by Milvus' keys, unless they are in a bucket
+//! DIR/STORAGE          which bucket that is
 //! DIR/components/      components that served or serve, compiled, and the log of swaps
 //! DIR/traces/          recorded turns
 //! DIR/dead_letters/    messages that cannot be flushed, one file a pchannel
 //! ```
 
+mod binding;
 mod dead_letters;
 mod deletes;
 mod directory;
@@ -57,13 +59,14 @@ pub use self::swaps::{Line as SwapLine, Rehearsed, Step as SwapLineStep, SwapOpt
 pub use self::syncs::{Durations, Syncs};
 pub use self::write::FlushProgress;
 
+use self::binding::open_chunks;
 use self::dead_letters::DeadLetters;
 use self::directory::Directory;
 use self::driver::Driver;
 use self::orphans::remove_orphans;
 use self::swaps::Swaps;
 use self::write::Assignments;
-use crate::coordinator::EmbeddedCoordinator;
+use crate::coordinator::{EmbeddedCoordinator, OpenError};
 use crate::engine::{BUILT_IN, Engine, EngineError, hex_digest};
 use crate::storage::{ChunkStore, StorageError};
 use crate::wal::embedded::{EmbeddedLog, EmbeddedLogs, LogLimits};
@@ -221,8 +224,14 @@ impl Node {
         let directory = Directory::lock(dir, create)?;
         let swaps = Swaps::open(Engine::new()?, &dir.join("components"))?;
         let setup = |e: &dyn std::fmt::Display| NodeError::Setup(format!("{}: {e}", dir.display()));
-        let coordinator = Arc::new(EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| setup(&e))?);
-        let chunks = Arc::new(ChunkStore::open(&dir.join("chunks"))?);
+        let coordinator = EmbeddedCoordinator::open(&dir.join("meta")).map_err(|e| match e {
+            // Its LOCK was removed, and it runs all the same.
+            OpenError::Held { .. } => NodeError::Held { dir: dir.to_owned(), pid: None },
+            e => setup(&e),
+        });
+        let coordinator = Arc::new(coordinator?);
+        let bucket = settings.bucket().map_err(NodeError::Invalid)?;
+        let chunks = Arc::new(open_chunks(dir, bucket.as_ref())?);
         remove_orphans(&coordinator, &chunks)?;
         let stores = EmbeddedLogs::open(&dir.join("wal"), LogLimits::default())?;
         let mut logs = BTreeMap::new();

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use super::NodeError;
 use crate::coordinator::{CoordinatorClient, EmbeddedCoordinator};
-use crate::storage::ChunkStore;
-
-/// Folders of segment files.
-const FOLDERS: [&str; 3] = ["insert_log", "stats_log", "delta_log"];
+use crate::storage::{ChunkStore, keys};
 
 /// Removes files that no segment of the coordinator names, and returns how many there were. The caller holds the directory and writes
 /// nothing yet: no file waits for its save. Files of a collection that the coordinator does not know are left alone and said: whoever lost
@@ -26,12 +23,12 @@ pub(super) fn remove_orphans(coordinator: &EmbeddedCoordinator, chunks: &ChunkSt
     let next = coordinator.alloc_ids(1)?;
     let log_id = |key: &str| key.rsplit('/').next().and_then(|id| id.parse::<i64>().ok());
     let mut files = Vec::new();
-    for folder in FOLDERS {
+    for folder in keys::FOLDERS {
         files.extend(chunks.list(folder)?.into_iter().map(|(key, _)| key));
     }
     if let Some(newer) = files.iter().find(|key| log_id(key).is_none_or(|id| id >= next)) {
         tracing::error!(
-            "chunks/{newer} is newer than meta/, or no segment file: no unnamed file is removed; put the meta/ back that belongs to these files"
+            "{newer} is newer than meta/, or no segment file: no unnamed file is removed; put the meta/ back that belongs to these files"
         );
         return Ok(0);
     }

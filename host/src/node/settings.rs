@@ -12,6 +12,7 @@ use tidegate_core::calls::storage_version;
 use tidegate_core::pchannel::Probation;
 
 use crate::engine::GuestConfig;
+use crate::storage::Bucket;
 
 /// The numbers that decide. Times of batches and reports are event time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,10 @@ pub struct Settings {
     pub bloom_filter: FilterKind,
     /// Form of delta logs: `json`, which every Milvus reads; `parquet`. Milvus' `dataNode.storage.deltalog`.
     pub delta_log: DeltaForm,
+    /// Where segment files are, `s3://bucket/prefix`; in the directory's own folder `chunks` when none is named. A directory keeps it.
+    pub storage: Option<String>,
+    /// URL of an object store that is not Amazon's.
+    pub storage_endpoint: Option<String>,
     /// Threads that write segment files, a pchannel: each holds a batch's columns and one encoded file beside the budget's messages.
     pub writers: usize,
     /// Turns that a new component is on probation at least.
@@ -75,6 +80,8 @@ impl Default for Settings {
             storage_version: storage_version::FIELDS,
             bloom_filter: FilterKind::Basic,
             delta_log: DeltaForm::Json,
+            storage: None,
+            storage_endpoint: None,
             writers: 1,
             probation_turns: 1_000,
             probation_s: 60,
@@ -106,10 +113,21 @@ impl Settings {
         anyhow::ensure!(self.message_bytes <= 8 << 20, "message_bytes = {}: at most 8 MiB", self.message_bytes);
         let version = self.storage_version;
         anyhow::ensure!(storage_version::is_known(version), "storage_version = {version}: 0, one file a field, or 2, packed");
+        self.bucket().map_err(|problem| anyhow::anyhow!("storage: {problem}"))?;
+        let unused = self.storage.is_none() && self.storage_endpoint.is_some();
+        anyhow::ensure!(!unused, "storage_endpoint says where a bucket is, and storage names none");
         anyhow::ensure!(self.writers >= 1, "writers = 0: at least 1");
         anyhow::ensure!(self.page_max >= 1 && self.reports_max >= 1, "page_max and reports_max: at least 1");
         anyhow::ensure!(self.http.is_none_or(|a| a.ip().is_loopback()), "http = {:?}: loopback only", self.http);
         Ok(())
+    }
+
+    /// Returns the bucket of the segment files, if they are in one.
+    ///
+    /// # Errors
+    /// One sentence: what a URL looks like.
+    pub fn bucket(&self) -> Result<Option<Bucket>, String> {
+        self.storage.as_deref().map(|url| Bucket::parse(url, self.storage_endpoint.as_deref())).transpose()
     }
 
     pub(super) fn pchannel_names(&self) -> Vec<String> {
@@ -157,7 +175,7 @@ impl Settings {
 }
 
 /// Keys that the environment may set; other `TIDEGATE_*` variables are for other things.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "pchannels",
     "budget_bytes",
     "insert_buffer_bytes",
@@ -172,6 +190,8 @@ const KEYS: [&str; 19] = [
     "storage_version",
     "bloom_filter",
     "delta_log",
+    "storage",
+    "storage_endpoint",
     "writers",
     "probation_turns",
     "probation_s",
@@ -205,6 +225,21 @@ mod tests {
         for wrong in ["storage_version = 1", "bloom_filter = \"cuckoo\"", "delta_log = \"avro\""] {
             let error = format!("{:#}", load(wrong).unwrap_err());
             assert!(error.contains(wrong.split(' ').next().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_is_none_is_refused_and_so_is_an_endpoint_without_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            std::fs::write(dir.path().join("tidegate.toml"), text).unwrap();
+            Settings::load(dir.path())
+        };
+        let chosen = load("storage = \"s3://files/mine\"\nstorage_endpoint = \"http://127.0.0.1:9000\"\n").unwrap();
+        assert_eq!(chosen.bucket().unwrap().unwrap().to_string(), "s3://files/mine at http://127.0.0.1:9000");
+        for (wrong, says) in [("storage = \"files\"", "such as s3://bucket/prefix"), ("storage_endpoint = \"http://h\"", "names none")] {
+            let error = format!("{:#}", load(wrong).unwrap_err());
+            assert!(error.contains(says), "{error}");
         }
     }
 

@@ -40,8 +40,8 @@ impl<'a> Wait<'a> {
     /// Whether the wait may end well, by what the pchannels say now.
     ///
     /// # Errors
-    /// [`NodeError::Stuck`]: a channel is detached for a cause that lasts, or for long; its pchannel has stopped for good, or did nothing
-    /// but recover for long.
+    /// [`NodeError::Stuck`]: a channel is detached for a cause that lasts, or for long; its work has failed for long; its pchannel has
+    /// stopped for good, or did nothing but recover for long.
     pub fn check(&mut self, pchannels: &[Status], now: Instant) -> Result<(), NodeError> {
         for status in pchannels {
             let Some(shard) = self.shards.iter().find(|s| pchannel_of(&s.vchannel) == status.pchannel) else { continue };
@@ -66,6 +66,11 @@ impl<'a> Wait<'a> {
                 }
                 let since = self.trouble.as_ref().map_or(now, |t| t.since);
                 self.trouble = Some(Trouble { since, seen: now, channel: channel.vchannel.clone(), why: channel.pin.clone() });
+            }
+            let mut channels = status.channels.iter().filter(|c| self.shards.iter().any(|s| s.vchannel == c.vchannel));
+            if let Some((channel, why)) = channels.find_map(|c| Some((c.vchannel.clone(), c.failing.clone()?))) {
+                let since = self.trouble.as_ref().map_or(now, |t| t.since);
+                self.trouble = Some(Trouble { since, seen: now, channel, why });
             }
         }
         match &self.trouble {
@@ -136,6 +141,26 @@ mod tests {
         }
         let error = wait.check(&[with_channel("detached", false)], at(32)).unwrap_err().to_string();
         assert!(error.contains("why it is so") && error.contains("31 s"), "{error}");
+    }
+
+    #[test]
+    fn work_that_fails_for_long_ends_a_wait_and_says_what_failed() {
+        let (shards, began) = (shards(), Instant::now());
+        let at = |s: u64| began + Duration::from_secs(s);
+        let failing = |vchannel: &str| {
+            let mut status = with_channel("served", false);
+            status.channels[0].vchannel = vchannel.into();
+            status.channels[0].failing = Some("segment write failed 7 times: no space".into());
+            status
+        };
+        let mut wait = Wait::new(&shards);
+        for s in 0..=30 {
+            wait.check(&[failing("p_0_1v0")], at(s)).unwrap();
+        }
+        let error = wait.check(&[failing("p_0_1v0")], at(31)).unwrap_err().to_string();
+        assert!(error.contains("p_0_1v0") && error.contains("no space") && error.contains("31 s"), "{error}");
+        let mut wait = Wait::new(&shards);
+        (0..100).for_each(|s| wait.check(&[failing("p_0_2v0")], at(s)).unwrap());
     }
 
     #[test]

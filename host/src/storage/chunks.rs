@@ -1,8 +1,8 @@
-//! The store of segment files: `object_store` on a local folder, blocking, durable when `put` returns.
+//! The store of segment files: `object_store` on a local folder or a bucket, blocking, durable when `put` returns.
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,15 +11,33 @@ use std::thread::{self, Thread};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::aws::AmazonS3;
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key};
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path as Key};
+use tokio::runtime::{Builder, Runtime};
 
-use super::StorageError;
+use super::{Bucket, StorageError};
 
-/// Objects below one folder. Call it from threads of your own: outside a runtime, local storage does its work on the calling thread.
+/// Objects below one folder, or below one prefix of a bucket. Call it from threads of your own: each call waits for its end.
 #[derive(Debug)]
 pub struct ChunkStore {
-    objects: LocalFileSystem,
+    objects: Objects,
+}
+
+#[derive(Debug)]
+enum Objects {
+    /// Outside a runtime, local storage does its work on the calling thread.
+    Folder(LocalFileSystem),
+    Bucket(Remote),
+}
+
+/// A client and what drives its connections.
+#[derive(Debug)]
+struct Remote {
+    objects: PrefixStore<AmazonS3>,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl ChunkStore {
@@ -39,7 +57,33 @@ impl ChunkStore {
         remove_orphans(dir).map_err(unusable)?;
         // Off by default; with it a put syncs the file, its folder and every folder that it makes.
         let objects = LocalFileSystem::new_with_prefix(dir).map_err(|error| StorageError::permanent(&name, error))?.with_fsync(true);
-        Ok(ChunkStore { objects })
+        Ok(ChunkStore { objects: Objects::Folder(objects) })
+    }
+
+    /// Opens the store in a bucket. Nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Permanent`] when the environment's settings for it make no sense.
+    pub fn connect(bucket: &Bucket) -> Result<ChunkStore, StorageError> {
+        let objects = bucket.connect()?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("storage").enable_all().build();
+        let runtime = runtime.map_err(|error| StorageError::permanent(&bucket.to_string(), error))?;
+        Ok(ChunkStore { objects: Objects::Bucket(Remote { objects, runtime: Some(runtime) }) })
+    }
+
+    /// Stores an object unless there is one of that name; returns whether it was stored. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
+    pub fn put_new(&self, key: &str, object: Bytes) -> Result<bool, StorageError> {
+        let path = parse(key)?;
+        match self.wait(self.store().put_opts(&path, PutPayload::from_bytes(object), PutMode::Create.into())) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(classify(key, error)),
+        }
     }
 
     /// Stores an object, replacing one of that name. It appears whole or not at all, and is durable on return.
@@ -49,7 +93,7 @@ impl ChunkStore {
     /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
     pub fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
         let path = parse(key)?;
-        block_on(self.objects.put(&path, PutPayload::from_bytes(object))).map_err(|error| classify(key, error))?;
+        self.wait(self.store().put(&path, PutPayload::from_bytes(object))).map_err(|error| classify(key, error))?;
         Ok(())
     }
 
@@ -60,7 +104,7 @@ impl ChunkStore {
     /// Any [`StorageError`], naming the key.
     pub fn get(&self, key: &str) -> Result<Bytes, StorageError> {
         let path = parse(key)?;
-        block_on(async { self.objects.get(&path).await?.bytes().await }).map_err(|error| classify(key, error))
+        self.wait(async { self.store().get(&path).await?.bytes().await }).map_err(|error| classify(key, error))
     }
 
     /// Returns whether there is such an object.
@@ -69,7 +113,7 @@ impl ChunkStore {
     ///
     /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
     pub fn exists(&self, key: &str) -> Result<bool, StorageError> {
-        match block_on(self.objects.head(&parse(key)?)).map_err(|error| classify(key, error)) {
+        match self.wait(self.store().head(&parse(key)?)).map_err(|error| classify(key, error)) {
             Ok(_) => Ok(true),
             Err(StorageError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -82,19 +126,31 @@ impl ChunkStore {
     ///
     /// Any [`StorageError`], naming the key.
     pub fn remove(&self, key: &str) -> Result<(), StorageError> {
-        block_on(self.objects.delete(&parse(key)?)).map_err(|error| classify(key, error))
+        self.wait(self.store().delete(&parse(key)?)).map_err(|error| classify(key, error))
     }
 
-    /// Gives an object a second name, a path outside of the store: a hard link, or a copy where the file system cannot link. Objects never
-    /// change, so neither does what the path names.
+    /// Gives an object a second name, a path outside of the store: a hard link, or a copy where the file system cannot link or the object is
+    /// in a bucket. Objects never change, so neither does what the path names.
     ///
     /// # Errors
     ///
     /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the key.
     pub fn link(&self, key: &str, to: &Path) -> Result<(), StorageError> {
-        let object = self.objects.path_to_filesystem(&parse(key)?).map_err(|error| classify(key, error))?;
-        let copy = |_| fs::copy(&object, to).and_then(|_| File::open(to)?.sync_all());
-        fs::hard_link(&object, to).or_else(copy).map_err(|error| StorageError::permanent(key, format!("{}: {error}", to.display())))
+        let linked = match &self.objects {
+            Objects::Folder(folder) => {
+                let object = folder.path_to_filesystem(&parse(key)?).map_err(|error| classify(key, error))?;
+                let copy = |_| fs::copy(&object, to).and_then(|_| File::open(to)?.sync_all());
+                fs::hard_link(&object, to).or_else(copy)
+            }
+            Objects::Bucket(_) => {
+                let object = self.get(key)?;
+                File::create_new(to).and_then(|mut file| {
+                    file.write_all(&object)?;
+                    file.sync_all()
+                })
+            }
+        };
+        linked.map_err(|error| StorageError::permanent(key, format!("{}: {error}", to.display())))
     }
 
     /// Lists keys and sizes in bytes of all objects below a folder, ascending by key; empty for everything.
@@ -104,14 +160,39 @@ impl ChunkStore {
     /// [`StorageError::Transient`] or [`StorageError::Permanent`], naming the folder.
     pub fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, StorageError> {
         let path = parse(folder)?;
-        let objects = self.objects.list(Some(&path)).map_ok(|object| (object.location.to_string(), object.size));
-        let mut found: Vec<(String, u64)> = block_on(objects.try_collect()).map_err(|error| classify(folder, error))?;
+        let objects = self.store().list(Some(&path)).map_ok(|object| (object.location.to_string(), object.size));
+        let mut found: Vec<(String, u64)> = self.wait(objects.try_collect()).map_err(|error| classify(folder, error))?;
         found.sort();
         Ok(found)
     }
+
+    fn store(&self) -> &dyn ObjectStore {
+        match &self.objects {
+            Objects::Folder(folder) => folder,
+            Objects::Bucket(remote) => &remote.objects,
+        }
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        let _entered = match &self.objects {
+            Objects::Folder(_) => None,
+            Objects::Bucket(remote) => remote.runtime.as_ref().map(Runtime::enter),
+        };
+        block_on(future)
+    }
 }
 
-/// Drives a future on this thread. Outside a runtime those of local storage are ready at the first poll.
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // Not waited for: whoever drops the store may be in a runtime, and a request that hangs is nobody's any more.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Drives a future on this thread. Outside a runtime those of local storage are ready at the first poll; those of a bucket are woken by the
+/// runtime that has its connections.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -135,7 +216,7 @@ fn parse(key: &str) -> Result<Key, StorageError> {
 
 fn classify(key: &str, error: object_store::Error) -> StorageError {
     use object_store::Error as E;
-    let (key, reason) = (key.to_owned(), error.to_string());
+    let (key, reason) = (key.to_owned(), with_causes(&error));
     match &error {
         E::NotFound { .. } => StorageError::NotFound { key },
         E::Generic { .. } if !is_hopeless(&error) => StorageError::Transient { key, reason },
@@ -144,10 +225,26 @@ fn classify(key: &str, error: object_store::Error) -> StorageError {
     }
 }
 
+/// An error and its causes in one line; a cause that the line has already is not repeated.
+fn with_causes(error: &object_store::Error) -> String {
+    let mut line = String::new();
+    for cause in causes(error).map(ToString::to_string) {
+        let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.contains(&cause) {
+            let joint = if line.is_empty() { "" } else { ": " };
+            line = format!("{line}{joint}{cause}");
+        }
+    }
+    line
+}
+
+fn causes(error: &object_store::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |error: &&(dyn Error + 'static)| (*error).source())
+}
+
 /// Whether the operating system refused for a reason that does not pass by itself.
 fn is_hopeless(error: &object_store::Error) -> bool {
-    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |error: &&(dyn Error + 'static)| (*error).source());
-    let mut kinds = causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let mut kinds = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     kinds.any(|kind| {
         matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
     })

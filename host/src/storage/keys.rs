@@ -2,6 +2,8 @@
 
 use tidegate_binlog::SegmentKey;
 
+/// The folders of segment files.
+pub const FOLDERS: [&str; 3] = ["insert_log", "stats_log", "delta_log"];
 /// The log id of a segment's merged primary-key statistics.
 pub const MERGED_STATISTICS: i64 = 1;
 

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! rows of one sync ─ writer ─► insert_log/… one a field or column group, stats_log/… ─┐
-//! deletes          ─ writer ─► delta_log/…                                            ├─ chunks ─► files, fsynced with their folders
+//! deletes          ─ writer ─► delta_log/…                                            ├─ chunks ─► files, fsynced with their folders; or objects of a bucket
 //! `tidegate scan`  ◄ reader ──────────────────────────────────────────────────────────┘
 //! ```
 
+mod bucket;
 mod chunks;
 pub mod keys;
 mod reader;
@@ -13,6 +14,7 @@ mod writer;
 
 use bytes::Bytes;
 
+pub use self::bucket::Bucket;
 pub use self::chunks::ChunkStore;
 pub use self::reader::{read_deltas, read_segment};
 pub use self::writer::{Body, DeleteJob, RowBatchJob, WriteOutcome, write_deletes, write_rows};

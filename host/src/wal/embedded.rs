@@ -383,5 +383,9 @@ fn numeric(id: &MessageId) -> Result<i64, LogError> {
 }
 
 fn storage(error: fjall::Error) -> LogError {
-    LogError::Storage(error.to_string())
+    LogError::Storage(match error {
+        // All that whoever comes later gets to hear.
+        fjall::Error::Poisoned => "its database failed before, in the background; check the disk, it may be full".to_owned(),
+        error => error.to_string(),
+    })
 }

@@ -1,11 +1,15 @@
 //! What an operator sees: the state of the pchannel, and what holds each channel.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Instance, Pchannel, Phase, Work};
+use super::work::{Task, name};
+use super::{Counters, HOARDER_FAILURES, Instance, Pchannel, Phase, Work};
 use crate::account::{ChannelAccount, Pinned, Rejoin, Standing};
 use crate::calls::Call;
 use crate::ledger::Ledger;
+use crate::retry::InFlight;
 use crate::scan::ScanStatus;
 use crate::turn::{ChannelIndex, EVERY_CHANNEL, Ordinal, TurnReport};
 
@@ -90,6 +94,9 @@ pub struct ChannelStatus {
     pub pins: usize,
     /// Bytes they hold.
     pub held_bytes: usize,
+    /// What of its work has failed so often that it may not be a blip, how often, and why: it is tried again.
+    #[serde(default)]
+    pub failing: Option<String>,
     /// It is detached for a cause that time does not heal.
     #[serde(default)]
     pub stays_detached: bool,
@@ -177,8 +184,29 @@ impl Pchannel {
             probation: self.swaps.probation(self.tick),
             // Whoever runs the scan knows.
             scan: ScanStatus::default(),
-            channels: self.accounts().map(|c| self.channel_status(c)).chain(self.unknown_yet()).collect(),
+            channels: self.channels_of_status(),
         }
+    }
+
+    fn channels_of_status(&self) -> Vec<ChannelStatus> {
+        let mut failing: BTreeMap<ChannelIndex, &InFlight<Task>> = BTreeMap::new();
+        for call in self.calls.iter().filter(|call| call.failures >= HOARDER_FAILURES) {
+            if let Some(channel) = call.what.purpose.channel() {
+                let longest = failing.entry(channel).or_insert(call);
+                if call.failures > longest.failures {
+                    *longest = call;
+                }
+            }
+        }
+        let said = |call: &InFlight<Task>| {
+            let why = call.last_error.as_deref().unwrap_or_default();
+            format!("{} failed {} times and is tried again: {why}", name(&call.what.work), call.failures)
+        };
+        let of = |account: &ChannelAccount| ChannelStatus {
+            failing: failing.get(&account.index).map(|call| said(call)),
+            ..self.channel_status(account)
+        };
+        self.accounts().map(of).chain(self.unknown_yet()).collect()
     }
 
     /// The channels that the scan before served and this one has not met yet.
@@ -223,6 +251,7 @@ impl Pchannel {
             lag_ms: stored.map(|s| (self.tick >> 18).saturating_sub(s >> 18)),
             pins: account.pins.len(),
             held_bytes: account.held_bytes,
+            failing: None,
             stays_detached: matches!(account.standing, Standing::Detached { lasts: true, .. }),
             behind_ms,
             ledger: account.ledger.clone(),

@@ -547,7 +547,7 @@ pub(super) fn unsupported_version(segment: i64, storage_version: i64) -> String 
     format!("segment {segment} has storage version {storage_version}; only 0, one file a field, and 2, packed, are written")
 }
 
-fn name(work: &Work) -> &'static str {
+pub(super) fn name(work: &Work) -> &'static str {
     match work {
         Work::Call(call) => call.name(),
         Work::Write(_) => "segment write",
