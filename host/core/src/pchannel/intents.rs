@@ -146,7 +146,13 @@ impl Pchannel {
                 _ => false,
             });
         if !account.segments.contains_key(&segment) && !named {
-            return Err(format!("segment {segment} is not of this channel"));
+            let detail = format!("segment {segment} is not of this channel");
+            if !flush || is_mutated(Mutant::GuardBlames) {
+                return Err(detail);
+            }
+            // A Flush that is met again, of a segment that ended before: nothing is left to do.
+            self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(Refusal::new(RefusalKind::NotFound, detail)));
+            return Ok(());
         }
         let s = account.segments.entry(segment).or_default();
         if flush && s.ended && s.staged.front().is_none_or(|&o| o > up_to) {
@@ -180,12 +186,11 @@ impl Pchannel {
         }
         if flush && let Some(&later) = s.staged.back().filter(|&&o| o > up_to && !is_on(Switch::FlushWithStagedRows)) {
             let ends_segments = |waits: &[Wait]| waits.iter().any(|w| matches!(w, Wait::Complete(_)));
-            // One that the coordinator has not listed was complete before, and its flush may be waited for by nobody.
+            // The flush of one that was complete before may be waited for by nobody.
             let is_known = s.registered || account.is_registering(segment);
             return match account.pins.get(&up_to).map(|pin| &pin.what) {
-                None => self.after_flush(ticket, channel, segment, (up_to, later)),
-                _ if !is_known => self.after_flush(ticket, channel, segment, (up_to, later)),
                 Some(Pinned::Control(waits)) if ends_segments(waits) => self.after_flush(ticket, channel, segment, (up_to, later)),
+                waits if waits.is_none() || !is_known => self.after_flush(ticket, channel, segment, (up_to, later)),
                 _ => Err(format!("segment {segment} would be complete with message {later} staged after {up_to}")),
             };
         }

@@ -459,6 +459,11 @@ impl Pchannel {
         if stored.as_ref().map_or(is_mutated(Mutant::ReadBackBelieved), is_dropped) {
             return self.segment_dropped(ticket, channel, segment, at, Ok(Outcome::Reply(Reply::Done)));
         }
+        if !self.channels.get(&channel).is_some_and(ChannelAccount::is_served) {
+            // Its channel was given up meanwhile: whoever reads it again drops the segment again, from what stands then.
+            let error = CallError::Permanent("the channel is not served".to_owned());
+            return self.segment_dropped(ticket, channel, segment, at, Err(error));
+        }
         let Some((s, dml)) = stored.and_then(|s| s.dml.clone().map(|dml| (s, dml))) else {
             let error = CallError::Permanent(format!("the coordinator keeps what it has of segment {segment} and does not show it"));
             return self.segment_dropped(ticket, channel, segment, at, Err(error));
