@@ -313,10 +313,7 @@ impl<'a> World<'a> {
             Ev::Commit if self.service.commit_at != Some(self.now) => {}
             Ev::Commit => self.commit()?,
             Ev::Answer { to, id, result } => {
-                // One that is stopped hears of it later, maybe after its own alarm.
-                if !self.processes[to].paused {
-                    self.under_way.answered(to, id, &result, self.now);
-                }
+                self.under_way.answered(to, id, &result, self.now);
                 self.feed(to, Event::Ended { id, result })?;
             }
             Ev::Stored { by, id, job } => self.stored(by, id, &job, of_before)?,
