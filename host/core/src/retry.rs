@@ -153,7 +153,11 @@ impl<T: Clone> Calls<T> {
         }
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
             self.deadlines.remove(&(at, id));
-            self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
+            if is_mutated(Mutant::OverdueForgotten) {
+                self.one_less(id);
+            } else {
+                self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
+            }
             overdue.extend(self.take(id).map(|call| (id, call)));
         }
         overdue

@@ -593,7 +593,7 @@ impl World<'_> {
             _ => {
                 for intent in &mut output.intents {
                     if let Intent::Sync { up_to, .. } = intent {
-                        *up_to = up_to.saturating_sub(1 + self.rng.below(8)).max(1);
+                        *up_to = up_to.saturating_sub(1 + self.rng.below(32)).max(1);
                     }
                 }
             }

@@ -226,11 +226,7 @@ impl Pchannel {
         let Some(call) = self.calls.end(id) else { return };
         // What a recovery waits for is of no interest any more, and is not tried again: it would outlive its scan.
         let recovers = matches!(self.instance, Instance::Absent(_)) && !is_mutated(Mutant::WorkOutlivesScan);
-        if self.is_over()
-            || recovers
-            || (call.what.scan != self.scan && !is_mutated(Mutant::OldAnswers))
-            || matches!(self.phase, Phase::Backoff(_))
-        {
+        if self.is_over() || recovers || call.what.scan != self.scan || matches!(self.phase, Phase::Backoff(_)) {
             return;
         }
         match result {
