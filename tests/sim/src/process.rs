@@ -233,6 +233,9 @@ impl World<'_> {
             here.inbox.push(event);
             return Ok(());
         }
+        if let Event::Ended { id, result } = &event {
+            self.under_way.answered(process, *id, result, self.now);
+        }
         let mut event = Some(event);
         let mut events = 0;
         while let Some(next) = event.take() {

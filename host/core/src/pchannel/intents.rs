@@ -140,7 +140,7 @@ impl Pchannel {
                 Pinned::Control(waits) => waits.iter().any(|w| matches!(w, Wait::Complete(segments) if segments.contains(&segment))),
                 _ => false,
             });
-            if !(flush && named) {
+            if !(flush && (named || account.not_created.contains(&segment))) {
                 return Err(format!("segment {segment} is not of this channel"));
             }
         }

@@ -353,8 +353,11 @@ impl Pchannel {
             }
             // A replay, or the coordinator dropped the channel by itself: there is nothing to record a schema for.
             (Purpose::Schema { channel, .. }, Err(error @ CallError::Dropped(_))) => {
+                let live = self.channels.get(&channel).is_some_and(ChannelAccount::is_live);
                 self.channel_gone(channel);
-                self.complete(0, IntentKind::Detach, channel, 0, 0, Err(refusal(error)));
+                if live {
+                    self.complete(0, IntentKind::Detach, channel, 0, 0, Err(refusal(error)));
+                }
             }
             (Purpose::Schema { channel, at }, Err(error)) => {
                 self.detach_and_tell(channel, format!("the schema of message {at} was not recorded: {error}"));
