@@ -225,6 +225,8 @@ pub struct ChannelAccount {
     pub drop_message: Option<Ordinal>,
     /// Segments that the coordinator said it does not know.
     pub unknown_segments: BTreeSet<i64>,
+    /// Segments whose CreateSegment was filtered: their flush is waited for by nobody, and may be asked for.
+    pub not_created: BTreeSet<i64>,
     /// The checkpoint as read back: an ordinal of this scan, 0 for before it.
     pub stored: Ordinal,
     /// The checkpoint as read back.
@@ -277,6 +279,7 @@ impl ChannelAccount {
             dropped_partitions: BTreeMap::new(),
             drop_message: None,
             unknown_segments: BTreeSet::new(),
+            not_created: BTreeSet::new(),
             stored: 0,
             stored_position: None,
             rejoin: None,
@@ -522,6 +525,7 @@ impl ChannelAccount {
         if self.is_registering(id) || self.segments.get(&id).is_some_and(|s| s.registered) || is_mutated(Mutant::HoldForFiltered) {
             return;
         }
+        self.not_created.insert(id);
         self.settle_controls(|wait| match wait {
             Wait::Complete(segments) => segments.remove(&id) && segments.is_empty(),
             _ => false,

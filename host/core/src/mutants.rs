@@ -21,12 +21,12 @@ pub enum Mutant {
     DmlAhead,
     /// A save carries only the new files.
     PartialLists,
-    /// Rows of a refused sync are not staged again.
-    ForgetRestage,
+    /// Rows of a refused sync count as durable.
+    RefusedIsDurable,
     /// A report counts without being read back.
     TrustReports,
-    /// Answers to calls of an earlier scan are taken.
-    OldAnswers,
+    /// An attempt whose deadline has passed does not count any more.
+    OverdueForgotten,
     /// A recovery does not wait for calls in flight.
     RecoverAtOnce,
     /// A sync does not wait for its segment's registration.
@@ -170,9 +170,9 @@ pub const ALL: [(&str, Mutant); 65] = [
     ("confirm-without-files", Mutant::ConfirmWithoutFiles),
     ("dml-ahead", Mutant::DmlAhead),
     ("partial-lists", Mutant::PartialLists),
-    ("forget-restage", Mutant::ForgetRestage),
+    ("refused-is-durable", Mutant::RefusedIsDurable),
     ("trust-reports", Mutant::TrustReports),
-    ("old-answers", Mutant::OldAnswers),
+    ("overdue-forgotten", Mutant::OverdueForgotten),
     ("recover-at-once", Mutant::RecoverAtOnce),
     ("sync-unregistered", Mutant::SyncUnregistered),
     ("drop-overtakes", Mutant::DropOvertakes),

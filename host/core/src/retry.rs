@@ -153,7 +153,9 @@ impl<T: Clone> Calls<T> {
         }
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now_ms) {
             self.deadlines.remove(&(at, id));
-            if !is_mutated(Mutant::AttemptsCountForEver) {
+            if is_mutated(Mutant::OverdueForgotten) {
+                self.one_less(id);
+            } else if !is_mutated(Mutant::AttemptsCountForEver) {
                 self.abandoned.insert((now_ms.saturating_add(DEADLINE_MS), id));
             }
             overdue.extend(self.take(id).map(|call| (id, call)));

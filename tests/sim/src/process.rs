@@ -233,6 +233,9 @@ impl World<'_> {
             here.inbox.push(event);
             return Ok(());
         }
+        if let Event::Ended { id, result } = &event {
+            self.under_way.answered(process, *id, result, self.now);
+        }
         let mut event = Some(event);
         let mut events = 0;
         while let Some(next) = event.take() {
@@ -593,7 +596,7 @@ impl World<'_> {
             _ => {
                 for intent in &mut output.intents {
                     if let Intent::Sync { up_to, .. } = intent {
-                        *up_to = up_to.saturating_sub(1 + self.rng.below(8)).max(1);
+                        *up_to = up_to.saturating_sub(1 + self.rng.below(32)).max(1);
                     }
                 }
             }

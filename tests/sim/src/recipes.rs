@@ -13,7 +13,7 @@ pub fn recipe(rng: &mut Rng, settings: &Settings, now: u64, fair: bool) -> Vec<(
     let at = rng.draw();
     let mut ops = Vec::new();
     let mut then = |wait: u64, op: Op| ops.push((now + wait, op));
-    match if fair { rng.below(3) } else { rng.below(16) } {
+    match if fair { rng.below(3) } else { rng.below(17) } {
         0 | 3 | 4 => {
             let bad = !fair && rng.percent(30);
             transaction(rng, at, bad, &mut then);
@@ -75,6 +75,14 @@ pub fn recipe(rng: &mut Rng, settings: &Settings, now: u64, fair: bool) -> Vec<(
         14 => {
             then(0, Op::Window { trouble: Trouble::Lies, ms: 2_000, percent: 20 });
             (0..6).for_each(|n| transaction(rng, at, false, &mut |ms, op| then(300 * n + ms, op)));
+        }
+        // Schemas change within growing segments, and the component lies about where its batches end.
+        15 => {
+            then(0, Op::Window { trouble: Trouble::Lies, ms: 5_000, percent: 60 });
+            let at = at & !(3 << 61);
+            for n in 0..16 {
+                then(50 * n, if n % 4 == 3 { Op::Alter { at } } else { Op::Insert { at, rows: 2, width: 8 } });
+            }
         }
         _ => {
             then(0, Op::Kill { at, after_ms: 1_000, same_term: false });

@@ -312,10 +312,7 @@ impl<'a> World<'a> {
             }
             Ev::Commit if self.service.commit_at != Some(self.now) => {}
             Ev::Commit => self.commit()?,
-            Ev::Answer { to, id, result } => {
-                self.under_way.answered(to, id, &result, self.now);
-                self.feed(to, Event::Ended { id, result })?;
-            }
+            Ev::Answer { to, id, result } => self.feed(to, Event::Ended { id, result })?,
             Ev::Stored { by, id, job } => self.stored(by, id, &job, of_before)?,
             Ev::Wake(process) => {
                 if self.processes[process].wake_at.is_some_and(|at| at <= self.now) {

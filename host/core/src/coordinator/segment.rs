@@ -54,10 +54,10 @@ impl Coordinator {
 
     pub(super) fn save_binlog_paths(&mut self, save: &SaveBinlogPaths, changes: &mut Changes) -> Result<Reply, CallError> {
         let rows = check_files(save)?;
-        let start = match self.segments.get(&save.segment) {
+        let (start, created_by_streaming) = match self.segments.get(&save.segment) {
             None if save.level == Level::L1 => return Err(CallError::NotFound(format!("segment {} on `{}`", save.segment, save.vchannel))),
             None => match self.live(&save.vchannel) {
-                Ok(_) => None,
+                Ok(_) => (None, true),
                 Err(CallError::Dropped(what)) => return Ok(Reply::Ignored(format!("dropped: {what}"))),
                 Err(error) => return Err(error),
             },
@@ -73,7 +73,8 @@ impl Coordinator {
                 if let Some(reason) = reason_to_ignore(stored, save) {
                     return Ok(Reply::Ignored(format!("segment {}: {reason}", save.segment)));
                 }
-                stored.start.clone()
+                // One of the old architecture stays one until its flush: recoveries ask for that.
+                (stored.start.clone(), stored.created_by_streaming)
             }
         };
         let segment = SegmentInfo {
@@ -88,7 +89,7 @@ impl Coordinator {
             files: save.files.clone(),
             start: save.start.clone().or(start),
             dml: Some(save.dml.clone()),
-            created_by_streaming: true,
+            created_by_streaming,
         };
         self.put_segment(segment, changes);
         Ok(Reply::Done)

@@ -145,7 +145,7 @@ impl Pchannel {
                 Pinned::Control(waits) => waits.iter().any(|w| matches!(w, Wait::Complete(segments) if segments.contains(&segment))),
                 _ => false,
             });
-        if !account.segments.contains_key(&segment) && !named {
+        if !account.segments.contains_key(&segment) && !named && !(flush && account.not_created.contains(&segment)) {
             let detail = format!("segment {segment} is not of this channel");
             if !flush || is_mutated(Mutant::GuardBlames) {
                 return Err(detail);

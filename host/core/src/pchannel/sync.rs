@@ -301,9 +301,10 @@ impl Pchannel {
             if !is_mutated(Mutant::NextAfterRefused) {
                 refused.extend(account.jobs(target).drain(..));
             }
-            if !is_mutated(Mutant::ForgetRestage) {
-                account.restage(target, &batch);
+            if is_mutated(Mutant::RefusedIsDurable) {
+                batch.iter().for_each(|&o| account.unpin(o, End::Durable));
             }
+            account.restage(target, &batch);
             if let (Target::Segment(id), true) = (target, flush || refused.iter().any(|job| job.flush))
                 && let Some(s) = account.segments.get_mut(&id)
             {

@@ -231,11 +231,7 @@ impl Pchannel {
         let Some(call) = self.calls.end(id) else { return };
         // What a recovery waits for is of no interest any more, and is not tried again: it would outlive its scan.
         let recovers = matches!(self.instance, Instance::Absent(_)) && !is_mutated(Mutant::WorkOutlivesScan);
-        if self.is_over()
-            || recovers
-            || (call.what.scan != self.scan && !is_mutated(Mutant::OldAnswers))
-            || matches!(self.phase, Phase::Backoff(_))
-        {
+        if self.is_over() || recovers || call.what.scan != self.scan || matches!(self.phase, Phase::Backoff(_)) {
             return;
         }
         match result {
@@ -367,8 +363,11 @@ impl Pchannel {
             }
             // A replay, or the coordinator dropped the channel by itself: there is nothing to record a schema for.
             (Purpose::Schema { channel, .. }, Err(error @ CallError::Dropped(_))) => {
+                let live = self.channels.get(&channel).is_some_and(ChannelAccount::is_live);
                 self.channel_gone(channel);
-                self.complete(0, IntentKind::Detach, channel, 0, 0, Err(refusal(error)));
+                if live {
+                    self.complete(0, IntentKind::Detach, channel, 0, 0, Err(refusal(error)));
+                }
             }
             (Purpose::Schema { channel, at }, Err(error)) => {
                 self.detach_and_tell(channel, format!("the schema of message {at} was not recorded: {error}"));
