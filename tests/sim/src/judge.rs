@@ -124,6 +124,8 @@ pub struct Judge {
     forbidden: BTreeSet<u64>,
     /// Segments of the old architecture: their flush is asked for at a recovery, if that is told of them.
     pub old: BTreeSet<i64>,
+    /// Those whose flush the log did not take.
+    pub unsealable: BTreeSet<i64>,
     /// Rows that must be somewhere at the end.
     pub rows: u64,
 }
@@ -517,7 +519,11 @@ impl Judge {
                 }
                 let What::Rows { segment, partition, .. } = msg.what else { continue };
                 let state = rules.segment(segment).map(|s| s.state);
-                if state == Some(SegmentState::Growing) && self.old.contains(&segment) && !channel.dropped_partitions.contains(&partition) {
+                if state == Some(SegmentState::Growing)
+                    && self.old.contains(&segment)
+                    && !self.unsealable.contains(&segment)
+                    && !channel.dropped_partitions.contains(&partition)
+                {
                     return broken("FL-2", format!("segment {segment} of the old architecture is open after {vchannel} was recovered"));
                 }
                 if state != Some(SegmentState::Flushed)

@@ -623,6 +623,9 @@ impl World<'_> {
                     let result = Err(CallError::Fenced("the log is of a newer term".into()));
                     return Ok(Some(Event::Ended { id, result }));
                 }
+                if self.logs[p].refuses.is_some() {
+                    self.judge.unsealable.insert(segment);
+                }
                 match self.logs[p].refuses {
                     Some(true) => return Ok(None),
                     Some(false) => {
