@@ -146,13 +146,7 @@ impl Pchannel {
         };
         let named = flush && (account.not_created.contains(&segment) || account.pins.range(..=up_to).any(|(_, p)| completes(p)));
         if !account.segments.contains_key(&segment) && !named {
-            let detail = format!("segment {segment} is not of this channel");
-            if !flush || is_mutated(Mutant::GuardBlames) {
-                return Err(detail);
-            }
-            // A Flush that is met again, of a segment that ended before: nothing is left to do.
-            self.complete(ticket, IntentKind::Sync, channel, segment, up_to, Err(Refusal::new(RefusalKind::NotFound, detail)));
-            return Ok(());
+            return Err(format!("segment {segment} is not of this channel"));
         }
         let s = account.segments.entry(segment).or_default();
         if flush && s.ended && s.staged.front().is_none_or(|&o| o > up_to) {
