@@ -446,3 +446,18 @@ fn a_channel_whose_control_message_traps_costs_its_neighbours_one_search() {
     h.tick();
     assert_eq!((h.is_detached(&vchannel(&c[0])), h.flushed_keys(&c[0])), (false, keys(0..200)), "{:#?}", h.core.status());
 }
+
+/// What waits of a dropped channel is nobody's: it may not keep its place in the budget (IS-1, ME-1).
+#[test]
+fn a_control_message_of_a_dropped_channel_that_traps_leaves_nothing_of_it_in_memory() {
+    let (mut h, c, s) = pair();
+    h.append(build::drop_collection(&vchannel(&c[0]), c[0].id));
+    h.tick();
+    let rows = |h: &mut Harness, from: i64| (from..from + 5).for_each(|n| drop(fill(h, &c[0], s[0], n..n + 1)));
+    rows(&mut h, 0);
+    let flush = h.append(build::manual_flush(&vchannel(&c[0]), c[0].id, 0, &s[..1]));
+    rows(&mut h, 5);
+    h.weakness = traps_on(on_ticks(vec![flush]));
+    h.flush(&c[1], 0, &s[1..]);
+    assert_eq!((h.core.held_bytes(), h.ledger_closed(), h.core.phase()), (0, true, &Phase::Working), "{:?}", h.notices);
+}

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use tidegate_message::{MessageId, MessageType};
 
 use super::{Action, FAULTS_APART_MS, Instance, Pchannel, Phase, Weight};
-use crate::turn::{ChannelIndex, EVERY_CHANNEL, Fault, Ordinal, Page, TurnInput, flag};
+use crate::account::Standing;
+use crate::turn::{ChannelIndex, EVERY_CHANNEL, Fault, FilterReason, Ordinal, Page, TurnInput, flag};
 
 /// Poisoned messages of one channel in a scan; with one more the channel is detached: its writer makes nothing else, and each costs a
 /// search.
@@ -321,14 +322,17 @@ impl Pchannel {
         } else {
             return self.quarantine(channel, ordinal, fault);
         };
-        // One that is dropped or unknown has nothing to be given up; its message only moves positions.
-        if self.channels.get(&channel).is_some_and(|c| c.is_live()) {
-            if is_rows {
-                self.detach_and_tell(channel, reason);
-            } else {
-                // Each try would meet it again, and cost the neighbours a search; rows that were found are known to the next one.
-                self.detach_unreadable(channel, reason);
-            }
+        match self.channels.get_mut(&channel) {
+            Some(account) if account.is_live() && is_rows => self.detach_and_tell(channel, reason),
+            // Each try would meet it again, and cost the neighbours a search; rows that were found are known to the next one.
+            Some(account) if account.is_live() => self.detach_unreadable(channel, reason),
+            // Nothing is to be given up, and nobody filters what waits: it ends here, or it would keep its place in the budget.
+            Some(account) => match account.standing {
+                Standing::Dropped => account.end_all(FilterReason::DroppedChannel),
+                Standing::NotFound => account.end_all(FilterReason::UnknownChannel),
+                _ => {}
+            },
+            None => {}
         }
         self.settle_waiting(|o, c| c == channel || o == ordinal);
     }
