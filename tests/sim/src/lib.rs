@@ -18,6 +18,7 @@
 //! | [`log`], [`storage`] | the peers |
 //! | [`native`] | the guest without its component |
 //! | [`world`] | the queue of events, the coordinator as a service, the end |
+//! | `reading` | how a process reads the log |
 //! | `process` | a flusher's process |
 //! | `versions` | versions of the component, and the swap log of a node |
 //! | `swap`, `swap_judge` | hand-overs; what must hold of them |
@@ -36,6 +37,7 @@ pub mod log;
 mod moments;
 pub mod native;
 mod process;
+mod reading;
 pub mod recipes;
 pub mod rng;
 pub mod run;

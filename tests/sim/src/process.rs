@@ -8,13 +8,14 @@ use tidegate_core::calls::{CallError, Caller};
 use tidegate_core::journal::Turn;
 use tidegate_core::pchannel::{Action, Event, Limits, MessageNames, Outcome, Pchannel, Phase, Version, Work, WriteJob};
 use tidegate_core::retry::CallId;
-use tidegate_core::scan::{ScanLimits, Scanned, Scanner};
+use tidegate_core::scan::{ScanLimits, Scanner};
 use tidegate_core::turn::{Fault, FilterReason, Filtered, Intent, TurnInput, TurnOutput};
 use tidegate_flusher::contract::Config;
 use tidegate_message::{MessageId, build};
 
 use crate::judge::{Verdict, broken};
 use crate::log::{Append, Effect, raw};
+use crate::reading::{Largest, Scan};
 use crate::scenario::{Cut, Trouble};
 use crate::swap::{PROBATION, Side, is_step};
 use crate::swap_judge::Before;
@@ -23,13 +24,6 @@ use crate::world::{Ev, World, clip};
 
 /// Events between two looks at everything that a core holds.
 const DEEP_LOOK: u64 = 64;
-
-pub(crate) struct Scan {
-    id: u64,
-    next: i64,
-    scanner: Scanner,
-    ready: VecDeque<Scanned>,
-}
 
 /// The clock of a process: monotonic, and nobody else's.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +52,7 @@ pub(crate) struct Process {
     pub core: Option<Pchannel>,
     pub guest: Option<Instance>,
     todo: VecDeque<Action>,
-    scan: Option<Scan>,
+    pub scan: Option<Scan>,
     /// The scan of a channel that rejoins, and the channel.
     pub catch_up: Option<(Scan, String)>,
     /// Files that are being written.
@@ -67,10 +61,9 @@ pub(crate) struct Process {
     inbox: Vec<Event>,
     pub paused: bool,
     pub wake_at: Option<u64>,
-    pumping: bool,
+    pub pumping: bool,
     pub config: Config,
-    /// The largest batch that was delivered, in bytes.
-    largest: usize,
+    pub largest: Largest,
     looks: u64,
     fenced: bool,
     /// Its component lied: what it is rebuilt from is not what it would say.
@@ -190,7 +183,7 @@ impl World<'_> {
             wake_at: None,
             pumping: false,
             config,
-            largest: 0,
+            largest: Largest::default(),
             looks: 0,
             fenced: false,
             lied: false,
@@ -287,121 +280,6 @@ impl World<'_> {
             }
         }
         self.pump_soon(process);
-    }
-
-    pub(crate) fn pump_soon(&mut self, process: usize) {
-        let here = &mut self.processes[process];
-        let (Some(core), Some(scan)) = (&here.core, &here.scan) else { return };
-        let end = self.logs[here.pchannel].durable();
-        let behind = here.catch_up.as_ref().is_some_and(|(scan, _)| !scan.ready.is_empty() || scan.next <= end);
-        if behind && !here.pumping && !here.paused && core.wants_catch_up() {
-            here.pumping = true;
-            return self.after(1, Ev::Pump(process));
-        }
-        let more = !scan.ready.is_empty() || scan.next <= self.logs[here.pchannel].durable();
-        if more && !here.pumping && !here.paused {
-            if core.wants_messages() {
-                here.pumping = true;
-                self.after(1, Ev::Pump(process));
-            } else if *core.phase() == Phase::Working {
-                self.tally.count("S-14");
-            }
-        }
-    }
-
-    /// Reads the log a second time, for a channel that rejoins.
-    fn pump_again(&mut self, process: usize) -> Verdict {
-        let here = &mut self.processes[process];
-        let log = &self.logs[here.pchannel];
-        let (Some(core), Some((scan, vchannel))) = (&here.core, &mut here.catch_up) else { return Ok(()) };
-        if here.paused || !core.wants_catch_up() {
-            return Ok(());
-        }
-        let before = scan.next;
-        let mut out = Vec::new();
-        while log.term == here.caller.term && out.len() + scan.ready.len() < self.settings.delivery_max {
-            scan.next = scan.next.max(log.first());
-            let Some(entry) = log.get(scan.next) else { break };
-            scan.scanner.push(entry.record.clone(), &mut out);
-            out.retain(|scanned| scanned.concerns(vchannel));
-            scan.next += 1;
-        }
-        scan.ready.extend(out);
-        let count = self.settings.delivery_max.min(scan.ready.len());
-        let mut messages: Vec<Scanned> = scan.ready.drain(..count).collect();
-        for scanned in &mut messages {
-            let id = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| raw(&m.id));
-            if let Some(entry) = id.and_then(|id| log.get(id)) {
-                *scanned = scanned.clone().unpark(entry.record.payload.clone());
-            }
-        }
-        let (id, read) = (scan.id, scan.next > before);
-        self.trace.mix(&[10, self.now, process as u64, messages.len() as u64]);
-        if messages.is_empty() {
-            // Nothing of it concerned the channel: it is read on. At the log's end the next record does that.
-            if read {
-                self.pump_soon(process);
-            }
-            return Ok(());
-        }
-        self.tally.count("S-18");
-        let bytes = messages.iter().filter_map(Scanned::message).map(|m| m.size() + 256).sum();
-        let here = &mut self.processes[process];
-        here.largest = here.largest.max(bytes);
-        self.feed(process, Event::CaughtUp { scan: id, messages })
-    }
-
-    /// Reads the log and hands messages to the process.
-    pub(crate) fn pump(&mut self, process: usize) -> Verdict {
-        self.processes[process].pumping = false;
-        self.pump_again(process)?;
-        if self.strikes(Trouble::LogStalls) {
-            self.processes[process].pumping = true;
-            self.after(700, Ev::Pump(process));
-            return Ok(());
-        }
-        let twice = self.strikes(Trouble::LogTwice);
-        let here = &mut self.processes[process];
-        let p = here.pchannel;
-        let log = &self.logs[p];
-        let (Some(core), Some(scan)) = (&here.core, &mut here.scan) else { return Ok(()) };
-        if here.paused || !core.wants_messages() {
-            return Ok(());
-        }
-        let mut out = Vec::new();
-        // A log that a newer term owns gives its older readers nothing.
-        while log.term == here.caller.term && out.len() + scan.ready.len() < self.settings.delivery_max {
-            scan.next = scan.next.max(log.first());
-            let Some(entry) = log.get(scan.next) else { break };
-            scan.scanner.push(entry.record.clone(), &mut out);
-            if twice {
-                scan.scanner.push(entry.record.clone(), &mut out);
-            }
-            scan.next += 1;
-        }
-        scan.ready.extend(out);
-        let count = self.settings.delivery_max.min(scan.ready.len());
-        let mut messages: Vec<Scanned> = scan.ready.drain(..count).collect();
-        let (mut parked, mut bytes) = (0, 0);
-        for scanned in &mut messages {
-            let id = scanned.message().filter(|_| matches!(scanned, Scanned::Parked(_))).map(|m| raw(&m.id));
-            if let Some(entry) = id.and_then(|id| log.get(id)) {
-                *scanned = scanned.clone().unpark(entry.record.payload.clone());
-                parked += 1;
-            }
-            bytes += scanned.message().map_or(0, |m| m.size() + 256);
-        }
-        here.largest = here.largest.max(bytes);
-        let id = scan.id;
-        (0..parked).for_each(|_| self.tally.count("S-09"));
-        self.trace.mix(&[4, self.now, process as u64, messages.len() as u64]);
-        if messages.iter().any(|m| m.message().is_some_and(|m| m.txn.is_some())) {
-            self.tally.count("S-10");
-        }
-        if messages.is_empty() {
-            return Ok(());
-        }
-        self.feed(process, Event::Delivered { scan: id, messages })
     }
 
     fn perform(&mut self, process: usize, action: Action) -> Result<Option<Event>, crate::judge::Violation> {
@@ -770,8 +648,8 @@ impl World<'_> {
         if *core.phase() == Phase::InRecovery && core.accounts().next().is_none() && core.held_bytes() > 0 {
             return broken("ME-1", format!("#{process} holds {} bytes of a scan that is over", core.held_bytes()));
         }
-        // ME-1: the budget, one batch beyond it, and as much again for columns.
-        let most = 2 * (self.settings.bytes_max + here.largest + self.workload.largest_txn());
+        // ME-1: the budget, one group beyond it, and as much again for columns.
+        let most = 2 * (self.settings.bytes_max + here.largest.bytes + self.workload.largest_txn());
         if core.held_bytes() > most {
             return broken("ME-1", format!("#{process} holds {} bytes, {most} are allowed", core.held_bytes()));
         }
