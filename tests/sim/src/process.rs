@@ -64,6 +64,8 @@ pub(crate) struct Process {
     pub pumping: bool,
     pub config: Config,
     pub largest: Largest,
+    /// The same of what was read a second time.
+    pub largest_again: Largest,
     looks: u64,
     fenced: bool,
     /// Its component lied: what it is rebuilt from is not what it would say.
@@ -184,6 +186,7 @@ impl World<'_> {
             pumping: false,
             config,
             largest: Largest::default(),
+            largest_again: Largest::default(),
             looks: 0,
             fenced: false,
             lied: false,
@@ -648,8 +651,9 @@ impl World<'_> {
         if *core.phase() == Phase::InRecovery && core.accounts().next().is_none() && core.held_bytes() > 0 {
             return broken("ME-1", format!("#{process} holds {} bytes of a scan that is over", core.held_bytes()));
         }
-        // ME-1: the budget, one group beyond it, and as much again for columns.
-        let most = 2 * (self.settings.bytes_max + here.largest.bytes + self.workload.largest_txn());
+        // ME-1: the budget, one group of each scan beyond it, and as much again for columns.
+        let beyond = here.largest.bytes + here.largest_again.bytes + self.workload.largest_txn();
+        let most = 2 * (self.settings.bytes_max + beyond);
         if core.held_bytes() > most {
             return broken("ME-1", format!("#{process} holds {} bytes, {most} are allowed", core.held_bytes()));
         }

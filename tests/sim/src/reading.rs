@@ -99,7 +99,7 @@ impl World<'_> {
             return Ok(());
         }
         self.tally.count("S-18");
-        self.processes[process].largest.deliver(&messages);
+        self.processes[process].largest_again.deliver(&messages);
         self.feed(process, Event::CaughtUp { scan: id, messages })
     }
 
