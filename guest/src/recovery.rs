@@ -45,11 +45,9 @@ impl Flusher {
         match outcome {
             Ok(Answer::Recovered(RecoveredChannel { hazard: Some(reason), .. })) => self.detach(host, index, &reason),
             Ok(Answer::Recovered(info)) => {
-                for s in info
-                    .segments
-                    .iter()
-                    .filter(|s| listed && !is_mutated(Mutant::OldStaysOpen) && s.old_architecture && s.state == SegmentState::Growing)
-                {
+                // FL-2: nothing else seals them, whenever the channel comes back.
+                let wanted = |s: &&RecoveredSegment| s.old_architecture && s.state == SegmentState::Growing;
+                for s in info.segments.iter().filter(|s| wanted(s) && !is_mutated(Mutant::OldStaysOpen)) {
                     host.append_flush(index, s.partition, s.segment);
                     if let Stage::Recovering(waiting) = &mut self.state.stage {
                         *waiting += 1;

@@ -532,21 +532,29 @@ impl ChannelAccount {
         });
     }
 
-    /// The coordinator does not know a segment, and none of its rows wait: control messages do not wait for it either.
-    pub fn segment_unknown(&mut self, id: i64) {
+    /// The coordinator does not know a segment, and none of its rows wait: control messages up to `handed` do not wait for it either. The
+    /// component asked by the name of `asked`, and filters that; a message that names the segment and is not handed out yet is asked for.
+    pub fn segment_unknown(&mut self, id: i64, asked: Ordinal, handed: Ordinal) {
         self.unknown_segments.insert(id);
         self.segments.remove(&id);
-        for ordinal in &self.controls {
-            let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(ordinal) else { continue };
+        let mut ended = Vec::new();
+        for &ordinal in self.controls.range(..=handed) {
+            let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(&ordinal) else { continue };
             // What waits for nothing else is left, to be filtered by this name.
-            let alone = waits.len() == 1;
+            let to_be_filtered = ordinal == asked && waits.len() == 1;
             waits.retain_mut(|wait| match wait {
-                Wait::Complete(segments) if !alone || segments.len() > 1 => {
+                Wait::Complete(segments) if !to_be_filtered || segments.len() > 1 => {
                     segments.remove(&id);
                     !segments.is_empty()
                 }
                 _ => true,
             });
+            if waits.is_empty() {
+                ended.push(ordinal);
+            }
+        }
+        for ordinal in ended {
+            self.unpin(ordinal, End::Filtered(FilterReason::UnknownSegment));
         }
     }
 

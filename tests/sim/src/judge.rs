@@ -279,13 +279,19 @@ impl Judge {
             What::Deletes { partition, keys } => gone(partition) || keys.iter().all(|&key| channel.deletes.contains(&(msg.tick, key))),
             What::Create { segment, partition } => gone(partition) || rules.segment(*segment).is_some(),
             // Of a segment without rows it cannot be told whether it is older than a replayed FlushAll: it may stay.
-            What::Seal { segments } => segments.iter().all(|s| complete(s) || !self.segments.contains_key(s)),
+            What::Seal { segments } => segments.iter().all(|s| complete(s) || !self.has_rows(s)),
             What::DropPartition { partition } => {
                 let of_it = |s: &&SegmentInfo| s.partition == *partition && s.vchannel == vchannel && s.level == Level::L1;
                 rules.every_segment().filter(of_it).all(|s| complete(&s.segment))
             }
             What::Schema => channel.recorded.contains(&msg.tick),
         }
+    }
+
+    /// Whether a segment has rows that were not set aside.
+    fn has_rows(&self, segment: &i64) -> bool {
+        let rows = self.segments.get(segment).into_iter().flat_map(|s| &s.msgs);
+        rows.flat_map(|&(_, start, count)| start..start + count).any(|key| !self.lost_keys.contains(&key))
     }
 
     /// A call is about to be applied. FL-1: files exist before the coordinator hears of them.

@@ -166,7 +166,9 @@ impl World<'_> {
             self.tally.count("S-26");
             return Ok(());
         }
-        let swap = versions.last_swap.max(self.swaps.directories[directory].open.as_ref().map_or(0, |o| o.swap)) + 1;
+        // Even: the next number is for an order that is given twice, of which the log may know nothing yet.
+        let last = versions.last_swap.max(self.swaps.directories[directory].open.as_ref().map_or(0, |o| o.swap));
+        let swap = (last / 2 + 1) * 2;
         if self.swaps.directories[directory].open.is_some() {
             // "Another swap is being carried out", says the node.
             return Ok(());

@@ -225,9 +225,11 @@ impl Pchannel {
             let detail = format!("the coordinator has forgotten a segment: {why}");
             return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, detail)));
         }
+        let asked = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|job| job.up_to));
         self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
-        if let (Target::Segment(id), 0, Some(account)) = (target, written.rows, self.channels.get_mut(&channel)) {
-            account.segment_unknown(id);
+        let handed = self.handed;
+        if let (Target::Segment(id), 0, Some(asked), Some(account)) = (target, written.rows, asked, self.channels.get_mut(&channel)) {
+            account.segment_unknown(id, asked, handed);
         }
     }
 
