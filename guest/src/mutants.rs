@@ -39,6 +39,8 @@ pub enum Mutant {
     PressureIgnored,
     /// Segments of the old architecture are not sealed.
     OldStaysOpen,
+    /// Nor are they when their channel comes back later than the others.
+    OldStaysOpenAtRejoin,
     /// The consume checkpoint is not saved.
     ConsumeStops,
     /// Batches that are full go on.
@@ -70,7 +72,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 19] = [
+pub const ALL: [(&str, Mutant); 20] = [
     ("forget-syncing", Mutant::ForgetSyncing),
     ("forget-controls", Mutant::ForgetControls),
     ("rows-after-flush", Mutant::RowsAfterFlush),
@@ -87,6 +89,7 @@ pub const ALL: [(&str, Mutant); 19] = [
     ("timers-stop", Mutant::TimersStop),
     ("pressure-ignored", Mutant::PressureIgnored),
     ("old-stays-open", Mutant::OldStaysOpen),
+    ("old-stays-open-at-rejoin", Mutant::OldStaysOpenAtRejoin),
     ("consume-stops", Mutant::ConsumeStops),
     ("full-forgotten", Mutant::FullForgotten),
     ("deletes-forgotten", Mutant::DeletesForgotten),

@@ -46,8 +46,8 @@ impl Flusher {
             Ok(Answer::Recovered(RecoveredChannel { hazard: Some(reason), .. })) => self.detach(host, index, &reason),
             Ok(Answer::Recovered(info)) => {
                 // FL-2: nothing else seals them, whenever the channel comes back.
-                let wanted = |s: &&RecoveredSegment| s.old_architecture && s.state == SegmentState::Growing;
-                for s in info.segments.iter().filter(|s| wanted(s) && !is_mutated(Mutant::OldStaysOpen)) {
+                let stays = is_mutated(Mutant::OldStaysOpen) || (!listed && is_mutated(Mutant::OldStaysOpenAtRejoin));
+                for s in info.segments.iter().filter(|s| s.old_architecture && s.state == SegmentState::Growing && !stays) {
                     host.append_flush(index, s.partition, s.segment);
                     if let Stage::Recovering(waiting) = &mut self.state.stage {
                         *waiting += 1;

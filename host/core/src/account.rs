@@ -541,7 +541,7 @@ impl ChannelAccount {
         for &ordinal in self.controls.range(..=handed) {
             let Some(Pin { what: Pinned::Control(waits), .. }) = self.pins.get_mut(&ordinal) else { continue };
             // What waits for nothing else is left, to be filtered by this name.
-            let to_be_filtered = ordinal == asked && waits.len() == 1;
+            let to_be_filtered = waits.len() == 1 && (ordinal == asked || is_mutated(Mutant::SecondFlushWaits));
             waits.retain_mut(|wait| match wait {
                 Wait::Complete(segments) if !to_be_filtered || segments.len() > 1 => {
                     segments.remove(&id);

@@ -135,6 +135,8 @@ pub enum Mutant {
     MadeAgainInBackoff,
     /// A schema that is met after a later one is not recorded.
     SchemaOvertaken,
+    /// A second flush of a segment that nobody knows waits for it.
+    SecondFlushWaits,
     /// The rest of a group that has begun waits for room.
     GroupWaitsForRoom,
 }
@@ -162,7 +164,7 @@ pub fn set(mutant: Option<Mutant>) {
 
 /// Every mutant by name.
 #[cfg(feature = "switches")]
-pub const ALL: [(&str, Mutant); 65] = [
+pub const ALL: [(&str, Mutant); 66] = [
     ("larger-start", Mutant::LargerStart),
     ("not-found-is-done", Mutant::NotFoundIsDone),
     ("not-found-not-tolerated", Mutant::NotFoundNotTolerated),
@@ -227,5 +229,6 @@ pub const ALL: [(&str, Mutant); 65] = [
     ("appends-awaited", Mutant::AppendsAwaited),
     ("made-again-in-backoff", Mutant::MadeAgainInBackoff),
     ("schema-overtaken", Mutant::SchemaOvertaken),
+    ("second-flush-waits", Mutant::SecondFlushWaits),
     ("group-waits-for-room", Mutant::GroupWaitsForRoom),
 ];

@@ -45,6 +45,8 @@ pub struct InFlight<T> {
     pub since_ms: u64,
     /// When the attempt that a peer works on is given up, in milliseconds; `None` while there is none, or it may take its time.
     deadline_ms: Option<u64>,
+    /// When it is made again, in milliseconds; `None` while it does not wait for that.
+    due_ms: Option<u64>,
 }
 
 /// The table of calls in flight.
@@ -91,7 +93,8 @@ impl<T: Clone> Calls<T> {
     pub fn begin(&mut self, what: T, now_ms: u64) -> CallId {
         let id = self.next;
         self.next += 1;
-        self.in_flight.insert(id, InFlight { what, failures: 0, disbelieved: 0, last_error: None, since_ms: now_ms, deadline_ms: None });
+        let call = InFlight { what, failures: 0, disbelieved: 0, last_error: None, since_ms: now_ms, deadline_ms: None, due_ms: None };
+        self.in_flight.insert(id, call);
         id
     }
 
@@ -141,6 +144,8 @@ impl<T: Clone> Calls<T> {
     fn take(&mut self, id: CallId) -> Option<InFlight<T>> {
         let call = self.in_flight.remove(&id)?;
         self.deadlines.remove(&(call.deadline_ms.unwrap_or_default(), id));
+        // A late answer may end one that waits to be made again.
+        self.due.remove(&(call.due_ms.unwrap_or_default(), id));
         Some(call)
     }
 
@@ -169,7 +174,9 @@ impl<T: Clone> Calls<T> {
         call.last_error = Some(error);
         call.deadline_ms = None;
         let wait = if is_mutated(Mutant::NoBackoff) { 1 } else { backoff_ms(call.failures) };
-        self.due.insert((now_ms.saturating_add(wait), id));
+        let due_ms = now_ms.saturating_add(wait);
+        call.due_ms = Some(due_ms);
+        self.due.insert((due_ms, id));
         self.in_flight.insert(id, call);
     }
 
@@ -187,7 +194,10 @@ impl<T: Clone> Calls<T> {
                 break;
             }
             self.due.pop_first();
-            due.extend(self.in_flight.get(&id).map(|c| (id, c.what.clone())));
+            due.extend(self.in_flight.get_mut(&id).map(|call| {
+                call.due_ms = None;
+                (id, call.what.clone())
+            }));
         }
         due
     }
@@ -302,6 +312,19 @@ mod tests {
         assert!(calls.end(id).is_some(), "the first answer ends it");
         assert_eq!((calls.at_peer(), calls.end(id).is_none(), calls.at_peer()), (1, true, 0));
         assert_eq!((calls.next_due(), calls.is_empty(), calls.at_peer_of(7)), (None, true, 0));
+    }
+
+    #[test]
+    fn a_late_answer_that_is_no_good_leaves_one_attempt_to_be_made() {
+        let mut calls = Calls::default();
+        let id = calls.begin("ask", 0);
+        calls.sent(id, None, Some(DEADLINE_MS));
+        let (again, call) = calls.overdue(DEADLINE_MS).pop().unwrap();
+        calls.fail(again, call, "no answer".into(), DEADLINE_MS);
+        let call = calls.end(id).unwrap();
+        calls.disbelieve(id, call, "not found".into(), DEADLINE_MS + 1);
+        assert!(calls.due(DEADLINE_MS + BACKOFF_FIRST_MS).is_empty(), "the wait of the attempt before is over with it");
+        assert_eq!(calls.due(DEADLINE_MS + 1 + 2 * BACKOFF_FIRST_MS), [(id, "ask")]);
     }
 
     #[test]

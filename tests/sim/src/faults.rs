@@ -86,7 +86,7 @@ pub fn id_of_op(op: &Op) -> Option<&'static str> {
         Op::Malformed { .. } => "F-28",
         Op::Late { .. } => "F-29",
         Op::AfterFlush { .. } => "F-52",
-        Op::Orphan { .. } => "F-30",
+        Op::Orphan { .. } | Op::OrphanAgain => "F-30",
         Op::Stray { .. } => "F-31",
         Op::DropCollection { early: true, .. } => "F-32",
         Op::Swap { to: Successor::FaultsAtOnce, .. } => "F-44",

@@ -289,7 +289,7 @@ impl Judge {
     }
 
     /// Whether a segment has rows that were not set aside.
-    fn has_rows(&self, segment: &i64) -> bool {
+    pub fn has_rows(&self, segment: &i64) -> bool {
         let rows = self.segments.get(segment).into_iter().flat_map(|s| &s.msgs);
         rows.flat_map(|&(_, start, count)| start..start + count).any(|key| !self.lost_keys.contains(&key))
     }

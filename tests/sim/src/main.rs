@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use tidegate_sim::generate::{Weather, generate};
 use tidegate_sim::native::Native;
-use tidegate_sim::run::{Seeds, run};
+use tidegate_sim::run::{FAILURES_MAX, Seeds, run};
 use tidegate_sim::scenario::Scenario;
 use tidegate_sim::shrink::shrink;
 use tidegate_sim::world::{World, run_caught};
@@ -43,6 +43,9 @@ enum Command {
         /// Threads; by default one for each core.
         #[arg(long)]
         threads: Option<usize>,
+        /// Failing seeds after which the run ends.
+        #[arg(long, default_value_t = FAILURES_MAX, value_name = "COUNT")]
+        failures: usize,
         /// The workload alone, without any fault.
         #[arg(long)]
         fair: bool,
@@ -94,9 +97,9 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     tidegate_core::switches::set(&cli.broken).map_err(|e| anyhow!("--break: {e}"))?;
     match cli.command {
-        Command::Seeds { first, count, threads, fair } => {
+        Command::Seeds { first, count, threads, failures, fair } => {
             let all = Seeds::first(count);
-            seeds(Seeds { first, threads: threads.unwrap_or(all.threads), ..all }, weather(fair))
+            seeds(Seeds { first, threads: threads.unwrap_or(all.threads), failures_max: failures, ..all }, weather(fair))
         }
         Command::Trace { which } => trace(&which.scenario()?),
         Command::Shrink { which, output } => {

@@ -10,8 +10,8 @@ use crate::native::Guests;
 use crate::tally::Tally;
 use crate::world::run_caught;
 
-/// Failures after which a run ends: more of them say nothing new.
-const FAILURES_MAX: usize = 20;
+/// Failures after which a run ends, unless it says otherwise: more of them mostly say nothing new.
+pub const FAILURES_MAX: usize = 20;
 
 /// Which seeds.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +22,15 @@ pub struct Seeds {
     pub count: u64,
     /// Threads that run them.
     pub threads: usize,
+    /// Failures after which none begins any more.
+    pub failures_max: usize,
 }
 
 impl Seeds {
     /// So many from 1 on, on all cores.
     pub fn first(count: u64) -> Self {
-        Self { first: 1, count, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { first: 1, count, threads, failures_max: FAILURES_MAX }
     }
 
     /// Gives each seed to `work`, in ascending order on each thread, until one says that it is enough.
@@ -72,7 +75,7 @@ pub fn run(seeds: Seeds, weather: Weather, guests: &(dyn Guests + Sync), told: &
             Ok(tally) => outcome.tally.add(&tally),
             Err(violation) => outcome.failures.push((seed, violation)),
         }
-        if outcome.failures.len() < FAILURES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if outcome.failures.len() < seeds.failures_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.failures.sort_by_key(|(seed, _)| *seed);

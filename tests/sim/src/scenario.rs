@@ -256,6 +256,8 @@ pub enum Op {
         /// Chooses collection and shard.
         at: u64,
     },
+    /// The last such flush, once more.
+    OrphanAgain,
     /// A message for a channel that nobody knows.
     Stray {
         /// Chooses the pchannel.

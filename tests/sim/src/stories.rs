@@ -238,10 +238,24 @@ fn of_the_log() -> Vec<Story> {
         ),
         story(
             "of-the-old-architecture-twice",
-            "",
+            "guest-old-stays-open",
             small(),
             // The flush that its recovery appends is lost with the answer: the next one appends it again.
             vec![(0, create(1)), (200, rows(3)), (400, Op::OldSegment { at: 0 }), (430, kill()), (500, kill()), (1_000, rows(3))],
+        ),
+        story(
+            "of-the-old-architecture-and-recovered-late",
+            "guest-old-stays-open-at-rejoin",
+            Settings { seed: 1, ..small() },
+            // The others do not wait for the recovery of the channel that has one.
+            vec![
+                (0, create(2)),
+                (200, rows(3)),
+                (300, rows_beside(3)),
+                (400, Op::Window { trouble: Trouble::CallLost, ms: 60_000, percent: 80 }),
+                (410, Op::OldSegment { at: 0 }),
+                (70_000, rows(3)),
+            ],
         ),
         story(
             "nobody-drains-and-the-log-takes-nothing",
@@ -403,13 +417,15 @@ fn of_the_coordinator() -> Vec<Story> {
         ),
         story(
             "a-flush-of-a-segment-that-nobody-knows",
-            "",
+            "core-second-flush-waits",
             small(),
             vec![
                 (0, create(1)),
                 (200, rows(3)),
                 (300, Op::Orphan { at: 0 }),
                 (302, Op::CoordinatorRestart),
+                // While the coordinator is asked for the first.
+                (310, Op::OrphanAgain),
                 (400, rows(3)),
                 (500, Op::Orphan { at: 0 }),
                 (505, kill()),

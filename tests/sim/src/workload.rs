@@ -72,6 +72,8 @@ pub(crate) struct Workload {
     flush_wanted: BTreeSet<String>,
     /// Segments of the old architecture on their way: their pchannel is not served before they are there.
     old: BTreeMap<i64, (usize, SegmentInfo)>,
+    /// The last flush of a segment that nobody knows, and its pchannel.
+    orphan: Option<(usize, Outgoing)>,
     finishing: bool,
 }
 
@@ -186,6 +188,7 @@ impl World<'_> {
             Op::Late { at } => self.late(at),
             Op::AfterFlush { at } => self.after_flush(at),
             Op::Orphan { at } => self.orphan(at),
+            Op::OrphanAgain => self.orphan_again(),
             Op::Stray { at } => self.stray(at),
             Op::Kill { at, after_ms, same_term } => {
                 let p = (at % self.logs.len() as u64) as usize;
@@ -592,6 +595,10 @@ impl World<'_> {
         let sealed: Vec<i64> = self.workload.segments.iter().filter(|(_, s)| s.sealed && live(&s.vchannel)).map(|(&id, _)| id).collect();
         let Some(&segment) = sealed.get((at % sealed.len().max(1) as u64) as usize) else { return };
         let Some(Growing { vchannel, partition, .. }) = self.workload.segments.get(&segment).cloned() else { return };
+        // One without rows may have stayed open.
+        if !self.judge.has_rows(&segment) {
+            return;
+        }
         let Some(collection) = self.workload.collections.iter().position(|c| c.info.id == collection_of(&vchannel)) else { return };
         let (message, _) = self.rows(collection, &vchannel, partition, segment, 2, 8);
         let p = self.pchannel(&vchannel);
@@ -604,7 +611,14 @@ impl World<'_> {
         let segment = self.new_id();
         let message = build::flush(&vchannel, collection_of(&vchannel), partition, segment);
         let p = self.pchannel(&vchannel);
+        self.workload.orphan = Some((p, message.clone()));
         self.append(p, vec![Append::new(message, Effect::None)]);
+    }
+
+    fn orphan_again(&mut self) {
+        if let Some((p, message)) = self.workload.orphan.clone() {
+            self.append(p, vec![Append::new(message, Effect::None)]);
+        }
     }
 
     fn stray(&mut self, at: u64) {
