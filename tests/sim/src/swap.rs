@@ -404,7 +404,7 @@ impl World<'_> {
     // ---- what fails inside -----------------------------------------------------------------------------------------------------------
 
     /// Whether a process serves a pchannel that another one owns.
-    fn is_zombie(&self, process: usize) -> bool {
+    pub(crate) fn is_zombie(&self, process: usize) -> bool {
         let here = &self.processes[process];
         here.core.is_some() && self.owners[here.pchannel] != Some(process)
     }
