@@ -481,6 +481,19 @@ impl Judge {
         }
     }
 
+    /// Somebody else let go of the records before an id: what they had, and was not flushed, may be lost.
+    pub fn lose_records(&mut self, pchannel: &str, up_to: i64) {
+        self.txns.retain(|(p, _), txn| p != pchannel || txn.begin >= up_to);
+        for (_, channel) in self.channels.iter_mut().filter(|(v, _)| pchannel_of(v) == pchannel) {
+            for msg in channel.msgs.iter_mut().filter(|m| m.first_id < up_to) {
+                msg.may_be_lost = true;
+                if let What::Rows { start, count, .. } = msg.what {
+                    self.lost_keys.extend(start..start + count);
+                }
+            }
+        }
+    }
+
     /// A transaction is over without an end in the log: its lease ran out.
     pub fn expired(&mut self, pchannel: &str, open: &BTreeSet<i64>) {
         self.txns.retain(|(p, id), _| p != pchannel || open.contains(id));

@@ -293,6 +293,11 @@ pub enum Op {
         /// It does not say so, and answers nothing.
         silent: bool,
     },
+    /// Somebody who is no flusher lets go of the log's durable records, but for the last one.
+    Retention {
+        /// Chooses the pchannel.
+        at: u64,
+    },
     /// The power is gone everywhere.
     PowerLoss,
     /// The coordinator dies between the call that it works on and its commit, and is back at once.

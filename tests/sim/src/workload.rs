@@ -219,6 +219,13 @@ impl World<'_> {
                 let p = (at % self.logs.len() as u64) as usize;
                 self.logs[p].refuses = Some(silent);
             }
+            Op::Retention { at } => {
+                let p = (at % self.logs.len() as u64) as usize;
+                let up_to = self.logs[p].durable();
+                self.trace.say(self.now, || format!("records of pchannel {p} before {up_to} are let go by somebody else"));
+                self.judge.lose_records(&self.logs[p].name, up_to);
+                self.logs[p].truncate(up_to);
+            }
             Op::PowerLoss => return self.lose_power(),
             Op::CoordinatorRestart => self.restart_coordinator(),
             Op::ClockJump { ms } => self.clock += ms,

@@ -139,12 +139,13 @@ impl Pchannel {
     fn sync(&mut self, ticket: Ticket, channel: ChannelIndex, segment: i64, up_to: Ordinal, flush: bool) -> Result<(), String> {
         self.delivered(up_to)?;
         let account = self.channels.get_mut(&channel).filter(|c| c.is_served()).ok_or(NOT_SERVED)?;
-        // Whether a message up to here completes the segment, or did so before its creation was filtered.
+        // Whether a message up to here completes the segment, or did so before its creation was filtered or the coordinator knew nothing of it.
         let completes = |p: &Pin| match &p.what {
             Pinned::Control(waits) => waits.iter().any(|w| matches!(w, Wait::Complete(segments) if segments.contains(&segment))),
             _ => false,
         };
-        let named = flush && (account.not_created.contains(&segment) || account.pins.range(..=up_to).any(|(_, p)| completes(p)));
+        let nobodys = account.not_created.contains(&segment) || account.unknown_segments.contains(&segment);
+        let named = flush && (nobodys || account.pins.range(..=up_to).any(|(_, p)| completes(p)));
         if !account.segments.contains_key(&segment) && !named {
             return Err(format!("segment {segment} is not of this channel"));
         }

@@ -415,6 +415,12 @@ impl Pchannel {
         self.out.push(Action::Turn(input));
     }
 
+    /// The last message that the component has taken, or may take in the turn that runs.
+    fn last_handed_out(&self) -> Ordinal {
+        let page = self.turn.as_ref().map(|turn| &turn.page).filter(|page| !page.is_empty());
+        page.map_or(self.handed, |page| page.first + page.len() as Ordinal - 1)
+    }
+
     /// What the component should write soon: open bytes beyond half of the budget, or beyond a smaller part of it on a channel that is
     /// behind.
     fn wanted_bytes(&self) -> u64 {

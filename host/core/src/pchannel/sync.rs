@@ -225,9 +225,13 @@ impl Pchannel {
             let detail = format!("the coordinator has forgotten a segment: {why}");
             return self.end_job(channel, target, Err(Refusal::new(RefusalKind::Permanent, detail)));
         }
+        let why = match written.rows {
+            0 => why,
+            rows => format!("{rows} rows are of a segment that the coordinator does not know, and whose creation was not met: {why}"),
+        };
         let asked = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|job| job.up_to));
         self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
-        let handed = self.handed;
+        let handed = self.last_handed_out();
         if let (Target::Segment(id), 0, Some(asked), Some(account)) = (target, written.rows, asked, self.channels.get_mut(&channel)) {
             account.segment_unknown(id, asked, handed);
         }
