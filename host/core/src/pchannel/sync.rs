@@ -227,7 +227,7 @@ impl Pchannel {
         }
         let why = match written.rows {
             0 => why,
-            rows => format!("{rows} rows are of a segment that the coordinator does not know, and whose creation was not met: {why}"),
+            rows => format!("{rows} rows are of a segment that the coordinator does not know, and whose creation is not on its way: {why}"),
         };
         let asked = self.channels.get_mut(&channel).and_then(|c| c.jobs(target).front().map(|job| job.up_to));
         self.end_job(channel, target, Err(Refusal::new(RefusalKind::NotFound, why)));
