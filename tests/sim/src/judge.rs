@@ -168,7 +168,7 @@ impl Judge {
                 (msg(What::Create { segment: *segment, partition: *partition }), vchannel)
             }
             Effect::Seal { vchannel, segments } => (msg(What::Seal { segments: segments.clone() }), vchannel),
-            Effect::SealAll { segments } => {
+            Effect::SealAll { segments, .. } => {
                 for (vchannel, segments) in segments {
                     self.add(vchannel, msg(What::Seal { segments: segments.clone() }));
                 }

@@ -70,6 +70,8 @@ pub enum Effect {
     SealAll {
         /// Segments by channel.
         segments: Vec<(String, Vec<i64>)>,
+        /// Nothing comes after it: the log is moved.
+        moves: bool,
     },
     /// A partition ends.
     DropPartition {

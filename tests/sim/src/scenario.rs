@@ -204,6 +204,11 @@ pub enum Op {
         /// Chooses it.
         at: u64,
     },
+    /// The pchannel goes on in another log: this one ends.
+    AlterWal {
+        /// Chooses it.
+        at: u64,
+    },
     /// A collection is truncated.
     Truncate {
         /// Chooses collection and shard.

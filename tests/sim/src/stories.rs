@@ -291,6 +291,20 @@ fn of_the_log() -> Vec<Story> {
             ],
         ),
         story(
+            "a-log-that-is-moved",
+            "guest-flush-all-ignored",
+            small(),
+            vec![
+                (0, create(2)),
+                (200, rows(9)),
+                (210, rows_beside(3)),
+                (300, deletes(2)),
+                (310, rows(2)),
+                (320, Op::AlterWal { at: 0 }),
+                (2_000, kill()),
+            ],
+        ),
+        story(
             "a-log-that-lost-its-start",
             "",
             Settings { segment_rows: 200, ..small() },

@@ -8,7 +8,7 @@ use tidegate_core::coordinator::{CollectionInfo, NewCollection, pchannel_of};
 use tidegate_message::build::{self, InsertAssignment};
 use tidegate_message::columns::{DataType, FieldColumn, PrimaryKey, Values};
 use tidegate_message::schema::{Field, Schema};
-use tidegate_message::{CreateSegment, MessageId, Outgoing, TxnContext, properties};
+use tidegate_message::{CreateSegment, MessageId, Outgoing, TxnContext, WalName, properties};
 
 use crate::judge::Verdict;
 use crate::log::{Append, Effect};
@@ -75,6 +75,8 @@ pub(crate) struct Workload {
     /// The last flush of a segment that nobody knows, and its pchannel.
     orphan: Option<(usize, Outgoing)>,
     finishing: bool,
+    /// Pchannels whose log has ended.
+    moved: BTreeSet<usize>,
 }
 
 impl Workload {
@@ -90,6 +92,10 @@ impl Workload {
         for slot in &mut self.slots {
             slot.take_if(|s| s.pchannel == p);
         }
+    }
+
+    pub fn has_moved(&self, p: usize) -> bool {
+        self.moved.contains(&p)
     }
 
     pub fn flushed_at(&self) -> impl Iterator<Item = (&String, &u64)> {
@@ -177,7 +183,8 @@ impl World<'_> {
                     self.manual_flush(collection, &vchannel);
                 }
             }
-            Op::FlushAll { at } => self.flush_all(at),
+            Op::FlushAll { at } => self.flush_all(at, false),
+            Op::AlterWal { at } => self.flush_all(at, true),
             Op::Truncate { at } => self.truncate(at),
             Op::Alter { at } => self.alter(at),
             Op::DropPartition { at } => self.drop_partition(at),
@@ -511,7 +518,7 @@ impl World<'_> {
         self.exclusive(vchannel, message, Effect::Seal { vchannel: vchannel.to_owned(), segments });
     }
 
-    fn flush_all(&mut self, at: u64) {
+    fn flush_all(&mut self, at: u64, moves: bool) {
         let p = (at % self.logs.len() as u64) as usize;
         let name = self.logs[p].name.clone();
         let segments = self.workload.growing(|s| pchannel_of(&s.vchannel) == name);
@@ -520,8 +527,9 @@ impl World<'_> {
         let by_channel = segments.iter().filter_map(|id| Some((self.workload.segments.get(id)?.vchannel.clone(), *id)));
         let mut effects: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         by_channel.for_each(|(vchannel, id)| effects.entry(vchannel).or_default().push(id));
-        let effect = Effect::SealAll { segments: effects.into_iter().collect() };
-        appends.push(Append::new(build::flush_all(&name), effect));
+        let effect = Effect::SealAll { segments: effects.into_iter().collect(), moves };
+        let message = if moves { build::alter_wal(&name, WalName::Kafka) } else { build::flush_all(&name) };
+        appends.push(Append::new(message, effect));
         self.append(p, appends);
     }
 
@@ -677,6 +685,12 @@ impl World<'_> {
                     self.after(1, Ev::Start { pchannel: p, same_term: false });
                 }
             }
+            Effect::SealAll { moves: true, .. } => {
+                let live = self.workload.collections.iter().filter(|c| c.life == Life::Live).flat_map(|c| &c.info.shards);
+                let here = live.filter(|s| pchannel_of(&s.vchannel) == self.logs[p].name);
+                self.workload.flushed_at.extend(here.map(|s| (s.vchannel.clone(), tick)));
+                self.workload.moved.insert(p);
+            }
             Effect::Seal { vchannel, .. } if self.workload.finishing => {
                 self.workload.flush_wanted.remove(&vchannel);
                 self.workload.flushed_at.insert(vchannel, tick);
@@ -702,7 +716,7 @@ impl World<'_> {
                     self.workload.flush_wanted.remove(vchannel);
                 }
                 Effect::Schema { segments, .. } => unsealed.extend(segments.iter().copied()),
-                Effect::SealAll { segments } => unsealed.extend(segments.iter().flat_map(|(_, s)| s.iter().copied())),
+                Effect::SealAll { segments, .. } => unsealed.extend(segments.iter().flat_map(|(_, s)| s.iter().copied())),
                 Effect::DropPartition { partition, .. } => {
                     // Some shards may have it: the partition stays closed, and the others hear of it at the end.
                     again.insert(*partition);

@@ -659,7 +659,8 @@ impl<'a> World<'a> {
         }
         for (p, owner) in self.owners.iter().enumerate() {
             let Some(core) = owner.and_then(|o| self.processes[o].core.as_ref()) else { return Some(format!("pchannel {p} has no owner")) };
-            if *core.phase() != Phase::Working {
+            let moved = *core.phase() == Phase::LogMoved && self.workload.has_moved(p);
+            if *core.phase() != Phase::Working && !moved {
                 return Some(format!("pchannel {p} is {:?}", core.phase()));
             }
             if let Some(missing) = owner.and_then(|o| self.processes[o].side.model.missing(core)) {
