@@ -1,7 +1,7 @@
 //! What becomes of each kind of message, and when a batch ends.
 
 use tidegate::engine::GuestConfig;
-use tidegate_core::calls::{Call, SegmentState};
+use tidegate_core::calls::{Call, CallError, SegmentState};
 use tidegate_core::coordinator::CollectionInfo;
 use tidegate_core::pchannel::{Limits, Work};
 use tidegate_core::turn::FilterReason;
@@ -238,6 +238,28 @@ fn messages_of_a_channel_that_nobody_listed_wait_for_the_coordinators_word() {
     h.release();
     assert_eq!(h.flushed_keys(&d), keys(0..10));
     settled(&h, &d.shards[0].vchannel, pending);
+}
+
+#[test]
+fn an_answer_from_before_the_drop_of_a_channel_does_not_bring_it_back() {
+    let (mut h, c, v) = started();
+    let d = h.create_collection(&schema("d"), 1);
+    let dropped = d.shards[0].vchannel.clone();
+    h.verdict = Box::new(|work| match work {
+        Work::Call(Call::RecoveryInfo { .. }) => Verdict::Hold,
+        Work::Call(Call::SaveSchema { .. }) => Verdict::Fail(CallError::Dropped("its collection".into())),
+        _ => Verdict::Do,
+    });
+    let segments = [h.create_segment(&c, 0), h.create_segment(&d, 0)];
+    h.append_insert(&d, 0, segments[1], 0..10);
+    h.append(build::schema_change(&dropped, d.id, &[segments[1]], &d.schema));
+    h.tick();
+    h.release();
+    h.append(build::drop_collection(&dropped, d.id));
+    h.append_insert(&c, 0, segments[0], 0..10);
+    let tick = h.flush(&c, 0, &[segments[0]]);
+    assert_eq!((h.filtered(&dropped, FilterReason::DroppedChannel), h.ledger(&dropped).is_closed()), (10, true));
+    settled(&h, &v, tick);
 }
 
 #[track_caller]

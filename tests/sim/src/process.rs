@@ -75,6 +75,8 @@ pub(crate) struct Process {
     pub side: Side,
     /// The last message that its component took.
     taken: u64,
+    /// Instances that were made.
+    pub builds: u64,
 }
 
 impl Process {
@@ -193,6 +195,7 @@ impl World<'_> {
             garbled: false,
             side,
             taken: 0,
+            builds: 0,
         });
         let process = self.processes.len() - 1;
         self.trace.say(self.now, || format!("#{process} starts in term {term}"));
@@ -302,6 +305,7 @@ impl World<'_> {
                     None => self.processes[process].forget_snapshots(),
                 }
                 self.processes[process].guest = None;
+                self.processes[process].builds += 1;
                 if self.is_unfit(process) || self.strikes(Trouble::BuildFails) {
                     return Ok(Some(Event::Built(Err(Fault::Trap("no instance, says the engine".into())))));
                 }
@@ -313,7 +317,7 @@ impl World<'_> {
                 let event = Event::Turned(result);
                 if self.settings.slow_turns && self.rng.percent(10) {
                     let wait = self.rng.between(1, 50);
-                    self.after(wait, Ev::Late { to: process, event });
+                    self.after(wait, Ev::Late { to: process, of: self.processes[process].builds, event });
                     return Ok(None);
                 }
                 return Ok(Some(event));

@@ -18,27 +18,32 @@ pub(crate) struct Scan {
     pub ready: VecDeque<Scanned>,
 }
 
-/// The largest delivery or group so far, in bytes: a group that has begun is read to its end, whatever the budget (ME-1).
+/// The most that was read without a look at the budget, in bytes: a group that has begun is read to its end, so with the deliveries in which it
+/// begins and ends (ME-1).
 #[derive(Debug, Default)]
 pub(crate) struct Largest {
     pub bytes: usize,
-    /// Of the group that has begun.
-    begun: usize,
+    /// Since the last look at the budget.
+    read: usize,
+    has_begun: bool,
 }
 
 impl Largest {
-    fn deliver(&mut self, messages: &[Scanned]) {
-        let mut delivery = 0;
-        for scanned in messages {
-            let bytes = scanned.message().map_or(0, |m| m.size() + PIN_BYTES);
-            delivery += bytes;
-            self.begun += bytes;
-            self.bytes = self.bytes.max(self.begun);
-            if matches!(scanned, Scanned::Message(_, true)) {
-                self.begun = 0;
-            }
+    /// Of messages for so many channels: what concerns the whole pchannel is pinned on each.
+    fn deliver(&mut self, messages: &[Scanned], channels: usize) {
+        if !self.has_begun {
+            self.read = 0;
         }
-        self.bytes = self.bytes.max(delivery);
+        for message in messages.iter().filter_map(Scanned::message) {
+            self.read += message.size() + PIN_BYTES * if message.pchannel_level { channels.max(1) } else { 1 };
+        }
+        // What is set aside is of no group.
+        let of_a_group = messages.iter().rev().find_map(|scanned| match scanned {
+            Scanned::Message(_, is_last) => Some(!is_last),
+            _ => None,
+        });
+        self.has_begun = of_a_group.unwrap_or(self.has_begun);
+        self.bytes = self.bytes.max(self.read);
     }
 }
 
@@ -99,7 +104,7 @@ impl World<'_> {
             return Ok(());
         }
         self.tally.count("S-18");
-        self.processes[process].largest_again.deliver(&messages);
+        self.processes[process].largest_again.deliver(&messages, 1);
         self.feed(process, Event::CaughtUp { scan: id, messages })
     }
 
@@ -142,7 +147,7 @@ impl World<'_> {
                 parked += 1;
             }
         }
-        here.largest.deliver(&messages);
+        here.largest.deliver(&messages, core.accounts().count());
         let id = scan.id;
         (0..parked).for_each(|_| self.tally.count("S-09"));
         self.trace.mix(&[4, self.now, process as u64, messages.len() as u64]);

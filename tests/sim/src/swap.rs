@@ -241,7 +241,7 @@ impl World<'_> {
         };
         if self.settings.slow_turns && self.rng.percent(20) {
             let wait = self.rng.between(1, 50);
-            self.after(wait, Ev::Late { to: process, event });
+            self.after(wait, Ev::Late { to: process, of: self.processes[process].builds, event });
             return Ok(None);
         }
         Ok(Some(event))

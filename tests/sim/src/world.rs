@@ -56,7 +56,7 @@ pub(crate) enum Ev {
     Stored { by: usize, id: CallId, job: std::sync::Arc<tidegate_core::pchannel::WriteJob> },
     Wake(usize),
     Pump(usize),
-    Late { to: usize, event: Event },
+    Late { to: usize, of: u64, event: Event },
     Start { pchannel: usize, same_term: bool },
     Resume(usize),
     Calm,
@@ -321,7 +321,9 @@ impl<'a> World<'a> {
                 }
             }
             Ev::Pump(process) => self.pump(process)?,
-            Ev::Late { to, event } => self.feed(to, event)?,
+            // What an instance did that was replaced since, nobody hears of.
+            Ev::Late { to, of, event } if of == self.processes[to].builds => self.feed(to, event)?,
+            Ev::Late { .. } => {}
             Ev::Start { pchannel, same_term } => self.start(pchannel, same_term)?,
             Ev::Resume(process) => self.resume(process)?,
             Ev::Calm => self.calm_down(),

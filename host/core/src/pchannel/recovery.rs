@@ -29,6 +29,8 @@ impl Pchannel {
         }
         let outcome = match self.channels.get(&channel).map(|account| &account.standing) {
             Some(Standing::Detached { reason, .. }) => Err(Refusal::new(RefusalKind::Permanent, reason.clone())),
+            // Another answer said so meanwhile, and this one is older.
+            Some(Standing::Dropped) => Err(Refusal::new(RefusalKind::Dropped, "the channel was dropped meanwhile".to_owned())),
             _ => match self.adopt(channel, info) {
                 Some(recovered) => Ok(Answer::Recovered(recovered)),
                 None => return,
