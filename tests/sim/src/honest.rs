@@ -38,7 +38,7 @@ const FAULTING: [Trouble; 8] = [
 ];
 
 /// What a channel is given up for, and the troubles one of which must have struck.
-const REASONS: [(&str, &[Trouble]); 10] = [
+const REASONS: [(&str, &[Trouble]); 11] = [
     ("and its work keeps failing: ", &FAILING),
     ("its work keeps failing while it catches up: ", &FAILING),
     ("it cannot be recovered, and the others do not wait for it: ", &FAILING),
@@ -46,6 +46,7 @@ const REASONS: [(&str, &[Trouble]); 10] = [
     ("the coordinator has forgotten a segment: ", &[Trouble::NotFound, Trouble::StaleAnswer]),
     ("no such thing, says a replica", &[Trouble::NotFound]),
     ("a control message was set aside: ", &FAULTING),
+    ("is not shown as it was said to be", &[Trouble::StaleAnswer, Trouble::SaveIgnored]),
     ("and does not show it", &[Trouble::StaleAnswer, Trouble::SaveIgnored]),
     (" is not known", &[Trouble::NotFound, Trouble::StaleAnswer, Trouble::SaveIgnored]),
     ("at the coordinator with ", &[Trouble::CallTwice, Trouble::CallSilent, Trouble::CallSlow, Trouble::StaleAnswer, Trouble::SaveIgnored]),
