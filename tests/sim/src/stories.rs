@@ -246,7 +246,7 @@ fn of_the_log() -> Vec<Story> {
         story(
             "of-the-old-architecture-and-recovered-late",
             "guest-old-stays-open-at-rejoin",
-            Settings { seed: 1, ..small() },
+            Settings { seed: 3, ..small() },
             // The others do not wait for the recovery of the channel that has one.
             vec![
                 (0, create(2)),
