@@ -52,11 +52,14 @@ fn a_storage_that_resets_delays_and_refuses_loses_no_row_and_doubles_none() {
     let began = Instant::now();
     let mut killed = 0;
     while s3.met().len() < Fault::ALL.len() || killed < 2 {
+        let is_full = killed == 1;
+        if is_full {
+            s3.set(Mood::Full);
+        }
         let ingest = written.begin(4_000, 200);
         thread::sleep(Duration::from_millis(300 + random.below(1_500)));
-        if killed == 1 {
+        if is_full {
             // Longer than the client's own tries: the host writes again.
-            s3.set(Mood::Full);
             let began = Instant::now();
             while s3.refused_writes() < 12 && began.elapsed() < Duration::from_secs(60) {
                 thread::sleep(Duration::from_millis(50));
