@@ -344,6 +344,10 @@ fn of_the_log() -> Vec<Story> {
 
 /// Calls, owners, reports.
 fn of_the_coordinator() -> Vec<Story> {
+    let mut orphans = vec![(0, create(1)), (200, rows(3)), (300, Op::Orphan { at: 0 }), (302, Op::CoordinatorRestart)];
+    // While the coordinator is asked for the first, and in the turn that runs when it answers.
+    orphans.extend((0..80).map(|n| (310 + 45 * n, Op::OrphanAgain)));
+    orphans.extend([(400, rows(3)), (500, rows(3)), (5_000, Op::Orphan { at: 0 }), (5_005, kill()), (6_000, rows(3))]);
     vec![
         story(
             "a-recovery-that-is-cut-short",
@@ -452,23 +456,7 @@ fn of_the_coordinator() -> Vec<Story> {
                 (4_000, rows(3)),
             ],
         ),
-        story(
-            "a-flush-of-a-segment-that-nobody-knows",
-            "core-second-flush-waits",
-            small(),
-            vec![
-                (0, create(1)),
-                (200, rows(3)),
-                (300, Op::Orphan { at: 0 }),
-                (302, Op::CoordinatorRestart),
-                // While the coordinator is asked for the first.
-                (310, Op::OrphanAgain),
-                (400, rows(3)),
-                (500, Op::Orphan { at: 0 }),
-                (505, kill()),
-                (1_000, rows(3)),
-            ],
-        ),
+        story("a-flush-of-a-segment-that-nobody-knows", "core-second-flush-waits", Settings { slow_turns: true, ..small() }, orphans),
         story(
             "rows-after-their-seal",
             "core-flushed-overwritten",
