@@ -3,7 +3,7 @@
 use crate::scenario::{Op, Successor, Trouble};
 
 /// Every fault: id and words.
-pub const FAULTS: [(&str, &str); 55] = [
+pub const FAULTS: [(&str, &str); 56] = [
     ("F-01", "call lost before it was applied"),
     ("F-02", "answer lost after the call was applied"),
     ("F-03", "call never answered"),
@@ -59,6 +59,7 @@ pub const FAULTS: [(&str, &str); 55] = [
     ("F-53", "node whose clock runs at another pace"),
     ("F-54", "transaction torn by a change of terms"),
     ("F-55", "more than a hundred channels"),
+    ("F-56", "bits flip in what is read back"),
 ];
 
 /// The id of a window's trouble.
@@ -66,6 +67,7 @@ pub fn id_of(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::SaveIgnored => "F-50",
         Trouble::DiskFull => "F-51",
+        Trouble::BitsFlip => "F-56",
         _ => FAULTS[trouble as usize].0,
     }
 }

@@ -101,8 +101,18 @@ pub fn generate(seed: u64, weather: Weather) -> Scenario {
             ops.push((now, op));
         }
     }
+    if !calm {
+        ops.extend(flips(seed, now));
+    }
     ops.sort_by_key(|(at, _)| *at);
     Scenario { settings, ops, cuts: Vec::new() }
+}
+
+/// Bits flip in one seed of eight. It has a chance of its own: what the others play stays as it was.
+fn flips(seed: u64, end: u64) -> Option<(u64, Op)> {
+    let rng = &mut Rng::new(!seed);
+    let (ms, percent) = (rng.one_of(&[2_000, 20_000, 100_000]), rng.one_of(&[30, 100]));
+    (rng.below(8) == 0).then(|| (rng.between(0, end), Op::Window { trouble: Trouble::BitsFlip, ms, percent }))
 }
 
 fn settings(seed: u64, rng: &mut Rng) -> Settings {

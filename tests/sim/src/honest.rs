@@ -38,10 +38,11 @@ const FAULTING: [Trouble; 8] = [
 ];
 
 /// What a channel is given up for, and the troubles one of which must have struck.
-const REASONS: [(&str, &[Trouble]); 11] = [
+const REASONS: [(&str, &[Trouble]); 12] = [
     ("and its work keeps failing: ", &FAILING),
     ("its work keeps failing while it catches up: ", &FAILING),
     ("it cannot be recovered, and the others do not wait for it: ", &FAILING),
+    ("refused: a file that is read back is damaged", &[Trouble::BitsFlip]),
     ("the component faults on message ", &FAULTING),
     ("the coordinator has forgotten a segment: ", &[Trouble::NotFound, Trouble::StaleAnswer]),
     ("no such thing, says a replica", &[Trouble::NotFound]),

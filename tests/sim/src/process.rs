@@ -592,6 +592,8 @@ impl World<'_> {
             self.ids += 1;
             self.storage.put_partial(format!("insert_log/{}/{}/{}/{}", job.collection, job.partition, job.segment, self.ids));
             down("disk full")
+        } else if job.flush && !job.earlier_statistics.is_empty() && self.strikes(Trouble::BitsFlip) {
+            Err(CallError::Permanent("a file that is read back is damaged".to_owned()))
         } else {
             let written = self.storage.write(job, &mut self.ids);
             if self.strikes(Trouble::StorageReset) { down("connection reset") } else { written }

@@ -136,6 +136,8 @@ pub enum Trouble {
     SaveIgnored,
     /// No file can be written, for as long as the window lasts.
     DiskFull,
+    /// Bits of a file that a write reads back are flipped.
+    BitsFlip,
 }
 
 /// One thing that happens.

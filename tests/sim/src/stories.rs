@@ -577,5 +577,18 @@ fn of_the_storage() -> Vec<Story> {
                 (5_000, rows(3)),
             ],
         ),
+        story(
+            "bits-flip-in-what-is-read-back",
+            "",
+            small(),
+            vec![
+                (0, create(1)),
+                (200, rows(4)),
+                (1_500, rows(4)),
+                (2_800, always(Trouble::BitsFlip, 500)),
+                (3_000, Op::FlushAll { at: 0 }),
+                (3_010, rows(3)),
+            ],
+        ),
     ]
 }
