@@ -570,7 +570,7 @@ fn of_the_storage() -> Vec<Story> {
             vec![
                 (0, create(1)),
                 (200, Op::Window { trouble: Trouble::StoragePartial, ms: 2_000, percent: 50 }),
-                (200, Op::Window { trouble: Trouble::StorageReset, ms: 2_000, percent: 50 }),
+                (200, always(Trouble::StorageReset, 2_000)),
                 (300, rows(9)),
                 (400, rows(9)),
                 (600, kill()),
