@@ -419,6 +419,19 @@ mod tests {
     }
 
     #[test]
+    fn damaged_statistics_of_an_earlier_sync_are_named_and_nothing_is_merged() {
+        let setting = Setting::new();
+        let (files, _) = setting.write(&job(vec![body(7, insert(1))], &SegmentFiles::default(), false));
+        let key = &files.stats[0].binlogs[0].path;
+        let mut object = setting.store.get(key).unwrap().to_vec();
+        object[0] ^= 1;
+        setting.store.put(key, object.into()).unwrap();
+        let error = write_rows(&setting.store, &setting.ids(), &job(vec![], &files, true)).unwrap_err();
+        assert!(matches!(&error, StorageError::Permanent { key: named, .. } if named == key), "{error}");
+        assert!(!setting.store.exists("stats_log/1/2/3/100/1").unwrap());
+    }
+
+    #[test]
     fn a_flush_of_a_segment_that_never_had_rows_writes_nothing() {
         let setting = Setting::new();
         assert_eq!(setting.write(&job(vec![], &SegmentFiles::default(), true)), (SegmentFiles::default(), 0));
